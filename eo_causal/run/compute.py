@@ -1,0 +1,184 @@
+"""The one place where dask is configured: local schedulers, a local cluster, or any address."""
+
+import contextlib
+import ipaddress
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, model_validator
+
+from eo_causal.core.settings import Settings
+from eo_causal.errors import ConfigError, SecurityError, WorkerError
+
+Count = Annotated[int, Field(ge=1)]
+
+
+class ThreadSettings(Settings):
+    """Threads each library may use inside one task."""
+
+    torch: Count = 1
+    omp: Count = 1
+    numba: Count = 1
+
+
+class ComputeSettings(Settings):
+    """Where the work runs. Pipelines never build a cluster; they receive one from here."""
+
+    kind: Literal["synchronous", "threads", "processes", "local", "address"] = Field(
+        default="threads",
+        description="dask scheduler, a local cluster, or the address of any cluster",
+    )
+    address: str | None = Field(default=None, description="tls://host:8786, for kind: address")
+    scheduler_file: Path | None = Field(default=None, description="instead of address")
+    n_workers: Count | Literal["auto"] = Field(default="auto", description="auto = number of cores")
+    threads_per_worker: Count = 1
+    memory_limit: str = "auto"
+    local_directory: Path | None = Field(default=None, description="where workers spill")
+    gdal: dict[str, str] = Field(
+        default={
+            "GDAL_CACHEMAX": "128",
+            "GDAL_NUM_THREADS": "1",
+            "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+        },
+        description="GDAL options set on every worker",
+    )
+    threads: ThreadSettings = ThreadSettings()
+    insecure: bool = Field(default=False, description="allow tcp:// to another machine")
+    connect_timeout: Count = Field(default=30, description="seconds to wait for the scheduler")
+    no_progress: Count = Field(
+        default=600, description="seconds without a finished task before giving up"
+    )
+
+    @model_validator(mode="after")
+    def _address_given(self) -> "ComputeSettings":
+        if self.kind == "address" and not (self.address or self.scheduler_file):
+            raise ValueError("kind: address needs `address` or `scheduler_file`")
+        return self
+
+
+def scheduler_override(text: str) -> list[str]:
+    """The ``--set`` pairs that a ``--scheduler`` option stands for."""
+    if "://" in text:
+        return ["compute.kind=address", f"compute.address={text}"]
+    return [f"compute.kind={text}"]
+
+
+@contextlib.contextmanager
+def computing(settings: ComputeSettings) -> Iterator[None]:
+    """Run the block with dask set up as the settings say.
+
+    Raises
+    ------
+    ConfigError
+        More threads than cores.
+    SecurityError
+        ``tcp://`` to another machine without ``compute.insecure: true``.
+    WorkerError
+        The scheduler cannot be reached.
+    """
+    import dask
+
+    n_workers = _n_workers(settings)
+    apply_limits(settings)
+    local = {"synchronous": "synchronous", "threads": "threads", "processes": "processes"}
+    if settings.kind in local:
+        with dask.config.set(scheduler=local[settings.kind], num_workers=n_workers):
+            yield
+        return
+    with _client(settings, n_workers) as client:
+        client.register_plugin(_limits_plugin(settings))
+        yield
+
+
+def _n_workers(settings: ComputeSettings) -> int:
+    n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    n_cores = n_cores or 1
+    if settings.n_workers == "auto":
+        return max(1, n_cores // settings.threads_per_worker)
+    asked = settings.n_workers * settings.threads_per_worker
+    if settings.kind != "address" and asked > n_cores:
+        raise ConfigError(
+            f"compute: {settings.n_workers} workers with {settings.threads_per_worker} thread(s)"
+            f" ask for {asked} of {n_cores} cores. Lower n_workers or threads_per_worker.",
+            asked=asked, n_cores=n_cores,
+        )  # fmt: skip
+    return settings.n_workers
+
+
+def check_address(address: str, *, insecure: bool) -> None:
+    """Refuse unencrypted connections to other machines.
+
+    Raises
+    ------
+    SecurityError
+        ``tcp://`` to a host that is not loopback while ``insecure`` is False.
+    """
+    parts = urlsplit(address)
+    if parts.scheme == "tls" or insecure:
+        return
+    with contextlib.suppress(ValueError):
+        if parts.hostname == "localhost" or ipaddress.ip_address(parts.hostname or "").is_loopback:
+            return
+    raise SecurityError(
+        f"compute.address: {address} is an unencrypted connection to another machine. Use"
+        " tls://, or set compute.insecure: true.", address=address,
+    )  # fmt: skip
+
+
+@contextlib.contextmanager
+def _client(settings: ComputeSettings, n_workers: int) -> Iterator[Any]:
+    from distributed import Client, LocalCluster
+
+    if settings.kind == "local":
+        with (
+            LocalCluster(
+                n_workers=n_workers, threads_per_worker=settings.threads_per_worker,
+                memory_limit=settings.memory_limit, host="127.0.0.1", dashboard_address=None,
+                local_directory=settings.local_directory,
+            ) as cluster,
+            Client(cluster) as client,
+        ):  # fmt: skip
+            yield client
+        return
+    if settings.address:
+        check_address(settings.address, insecure=settings.insecure)
+    where = settings.address or settings.scheduler_file
+    try:
+        options = {"scheduler_file": str(where)} if settings.scheduler_file else {"address": where}
+        client = Client(**options, timeout=settings.connect_timeout)
+    except OSError as error:
+        raise WorkerError(
+            f"compute.address: no dask scheduler answers at {where}. Start one"
+            " (`dask scheduler`), or use --scheduler threads.", address=str(where),
+        ) from error  # fmt: skip
+    with client:
+        yield client
+
+
+def apply_limits(settings: ComputeSettings) -> dict[str, str]:
+    """Set GDAL options and thread limits in this process; returns what is now in force.
+
+    GDAL reads its options from the environment when it is first loaded, so this must come before.
+    """
+    wanted = dict(settings.gdal) | {
+        "OMP_NUM_THREADS": str(settings.threads.omp),
+        "NUMBA_NUM_THREADS": str(settings.threads.numba),
+        "EO_CAUSAL_TORCH_THREADS": str(settings.threads.torch),
+    }
+    os.environ.update(wanted)
+    return {name: os.environ[name] for name in wanted}
+
+
+def _limits_plugin(settings: ComputeSettings) -> Any:
+    from distributed import WorkerPlugin
+
+    class Limits(WorkerPlugin):
+        """Applies the limits on every worker, whoever started it."""
+
+        def setup(self, worker: Any) -> None:
+            apply_limits(settings)
+
+    return Limits()

@@ -1,0 +1,267 @@
+"""The stage cache: a finished stage is never computed again, a killed one leaves nothing half."""
+
+import dataclasses
+import inspect
+import shutil
+import time
+import typing
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pydantic import BaseModel
+
+from eo_causal.core.artefacts import (
+    Ledger,
+    list_files,
+    published,
+    remove_leftovers,
+    sha256_file,
+    sha256_json,
+    verify,
+)
+from eo_causal.core.progress import counting
+from eo_causal.core.sources import SourcePolicy
+from eo_causal.core.storage import read_value, settings_json, write_value
+from eo_causal.errors import EOCausalWarning, IntegrityError
+from eo_causal.run.code import code_version
+
+
+@dataclasses.dataclass(frozen=True)
+class StageRecord:
+    """What one stage did in this run."""
+
+    name: str
+    key: str
+    cached: bool
+    seconds: float
+    counts: dict[str, int]
+    warnings: list[dict[str, str]]
+
+
+@dataclasses.dataclass(frozen=True)
+class InputFiles:
+    """Input files with their hashes; what a reading stage depends on."""
+
+    paths: tuple[str, ...]
+    sha256: tuple[str, ...]
+
+
+class Stages:
+    """Runs the stages of one pipeline; called as ``stage(name, function, *inputs)``.
+
+    Parameters
+    ----------
+    folder : Path
+        The run folder; artefacts live in ``folder / "stages"``.
+    seed : int
+        Handed to stage functions that have a ``seed`` parameter.
+    policy : SourcePolicy
+        Handed to stage functions that have a ``policy`` parameter: what they may open.
+    announce : callable
+        Receives a StageRecord when a stage is done.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        seed: int,
+        policy: SourcePolicy,
+        announce: Callable[[StageRecord], None] = lambda record: None,
+        begin: Callable[[str, bool], None] = lambda name, cached: None,
+    ) -> None:
+        self.folder = folder / "stages"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.seed = seed
+        self.policy = policy
+        self.records: list[StageRecord] = []
+        self.inputs_read: dict[str, str] = {}
+        self._announce = announce
+        self._begin = begin
+        self._keys: dict[int, tuple[Any, str]] = {}
+        self._ledger = Ledger(self.folder / "ledger.jsonl")
+        self._known = self._ledger.records()
+        remove_leftovers(self.folder)
+
+    def __call__[Value](self, name: str, function: Callable[..., Value], *inputs: Any) -> Value:
+        """Return the stage's value: from the cache when nothing it depends on has changed.
+
+        Parameters
+        ----------
+        name : str
+            Stage name, unique within the pipeline.
+        function : callable
+            Takes the inputs in order and, by name when it has such parameters, ``seed``,
+            ``policy`` and ``folder`` (then what it writes there is its result, returned as Path).
+        *inputs
+            Outputs of earlier stages, settings models, or plain JSON values.
+        """
+        key = self.key(name, function, inputs)
+        artefact = f"{name}-{key[:16]}"
+        record = self._valid_record(artefact)
+        self._begin(name, record is not None)
+        started = time.perf_counter()
+        if record is None:
+            counts, caught = self._compute(artefact, name, function, inputs)
+        else:
+            counts, caught = record["counts"], record["warnings"]
+        value = self._load(artefact, function)
+        self._remember(value, key)
+        seconds = time.perf_counter() - started
+        done = StageRecord(name, key, record is not None, seconds, counts, caught)
+        self.records.append(done)
+        self._announce(done)
+        return value
+
+    def inputs(self, paths: Iterable[Path]) -> InputFiles:
+        """Hash input files, so that stages reading them depend on their content."""
+        checked = [Path(str(self.policy.check(str(path)))) for path in paths]
+        hashes = tuple(self._hash(path) for path in checked)
+        names = tuple(str(path) for path in checked)
+        self.inputs_read |= dict(zip(names, hashes, strict=True))
+        files = InputFiles(names, hashes)
+        shown = [Path(name).name for name in names]
+        self._remember(files, sha256_json([shown, list(hashes)]))
+        return files
+
+    def key(self, name: str, function: Callable[..., Any], inputs: Sequence[Any]) -> str:
+        """Cache key: stage name, settings, keys of the inputs, and the code that computes it."""
+        parts = {
+            "stage": name,
+            "function": f"{function.__module__}.{function.__qualname__}",
+            "inputs": [self._input_key(item) for item in inputs],
+            "seed": self.seed if "seed" in _parameters(function) else None,
+            "code": code_version(function.__module__),
+        }
+        return sha256_json(parts)
+
+    def ledger(self) -> pd.DataFrame:
+        """What every stage so far read, used, skipped and failed: stage, what, n."""
+        rows = [
+            (record.name, what.replace("_", " "), number)
+            for record in self.records
+            for what, number in record.counts.items()
+        ]
+        return pd.DataFrame(rows, columns=["stage", "what", "n"])
+
+    def warnings(self) -> list[dict[str, str]]:
+        """Every warning so far: stage, code and message."""
+        return [
+            {"stage": record.name, **item} for record in self.records for item in record.warnings
+        ]
+
+    def artefact(self, name: str) -> Path:
+        """Folder of a finished stage's artefact."""
+        record = next(record for record in self.records if record.name == name)
+        return self.folder / f"{name}-{record.key[:16]}"
+
+    def prune(self) -> None:
+        """Remove artefacts this run did not use."""
+        used = {f"{record.name}-{record.key[:16]}" for record in self.records}
+        for path in self.folder.iterdir():
+            if path.is_dir() and path.name not in used:
+                shutil.rmtree(path)
+
+    def _remember(self, value: Any, key: str) -> None:
+        """Know a value again by identity; plain JSON scalars are keyed by what they say."""
+        if value is not None and not isinstance(value, str | int | float | bool):
+            self._keys[id(value)] = (value, key)
+
+    def _valid_record(self, artefact: str) -> dict[str, Any] | None:
+        record = self._known.get(artefact)
+        if record is None or not (self.folder / artefact).is_dir():
+            return None
+        try:
+            verify(self.folder / artefact, record["files"])
+        except IntegrityError as error:
+            warnings.warn(
+                EOCausalWarning(f"{error.message} It is computed again.", "CacheWarning"),
+                stacklevel=3,
+            )
+            return None
+        return record
+
+    def _compute(
+        self, artefact: str, name: str, function: Callable[..., Any], inputs: Sequence[Any]
+    ) -> tuple[dict[str, int], list[dict[str, str]]]:
+        target = self.folder / artefact
+        started = time.perf_counter()
+        with published(target) as temporary, warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", EOCausalWarning)
+            with counting() as counts:
+                extra = self._extra(function, temporary)
+                value = function(*inputs, **extra)
+                if "folder" not in extra:
+                    write_value(value, _returns(function), temporary)
+        noted = _noted(caught)
+        self._ledger.append(
+            {
+                "artefact": artefact,
+                "stage": name,
+                "files": list_files(target),
+                "counts": counts,
+                "warnings": noted,
+                "seconds": round(time.perf_counter() - started, 3),
+            }
+        )
+        return counts, noted
+
+    def _extra(self, function: Callable[..., Any], temporary: Path) -> dict[str, Any]:
+        offered = {"seed": self.seed, "policy": self.policy, "folder": temporary}
+        return {name: offered[name] for name in offered if name in _parameters(function)}
+
+    def _load(self, artefact: str, function: Callable[..., Any]) -> Any:
+        folder = self.folder / artefact
+        if "folder" in _parameters(function):
+            return folder
+        return read_value(_returns(function), folder)
+
+    def _input_key(self, item: Any) -> Any:
+        if id(item) in self._keys:
+            return self._keys[id(item)][1]
+        if isinstance(item, BaseModel):
+            return settings_json(item)
+        if isinstance(item, pd.DataFrame):
+            return item.to_json(orient="split", double_precision=15)
+        if isinstance(item, dict | list | tuple):
+            values = item.values() if isinstance(item, dict) else item
+            names = list(item) if isinstance(item, dict) else None
+            return [names, [self._input_key(value) for value in values]]
+        if item is None or isinstance(item, str | int | float | bool):
+            return {"value": item}
+        raise TypeError(f"a stage got {type(item).__name__}, neither settings nor a stage output")
+
+    def _hash(self, path: Path) -> str:
+        """Content hash of an input, remembered while path, size and mtime stay the same."""
+        if path.is_dir():
+            return sha256_json(list_files(path))
+        status = path.stat()
+        mark = f"{path}|{status.st_size}|{status.st_mtime_ns}"
+        found = self._known.get(mark)
+        if found is None:
+            found = {"artefact": mark, "sha256": sha256_file(path)}
+            self._ledger.append(found)
+            self._known[mark] = found
+        return str(found["sha256"])
+
+
+def _parameters(function: Callable[..., Any]) -> list[str]:
+    return list(inspect.signature(function).parameters)
+
+
+def _returns(function: Callable[..., Any]) -> Any:
+    return typing.get_type_hints(function)["return"]
+
+
+def _noted(caught: Sequence[warnings.WarningMessage]) -> list[dict[str, str]]:
+    """Our own warnings as records; any other is shown again as it would have been."""
+    ours = []
+    for item in caught:
+        if isinstance(item.message, EOCausalWarning):
+            ours.append({"code": item.message.code, "message": str(item.message)})
+        else:
+            warnings.warn_explicit(item.message, item.category, item.filename, item.lineno)
+    unique = {tuple(sorted(entry.items())): entry for entry in ours}
+    return list(unique.values())

@@ -1,0 +1,21 @@
+"""Fixtures that all tests share."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The folder of named data sets, ``$EO_CAUSAL_DATA``; skips the test where there is none."""
+    folder = os.environ.get("EO_CAUSAL_DATA", "")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("EO_CAUSAL_DATA names no folder of data sets")
+    return Path(folder).resolve()
+
+
+@pytest.fixture(scope="session")
+def full_size() -> bool:
+    """Whether the full-size statistical studies were asked for (``EO_CAUSAL_SIZE=full``)."""
+    return os.environ.get("EO_CAUSAL_SIZE") == "full"
