@@ -96,6 +96,14 @@ class SourcePolicy:
         return url
 
 
+@dataclass(frozen=True)
+class InputFiles:
+    """Checked input files with their hashes; what a reading stage depends on."""
+
+    paths: tuple[str, ...]
+    sha256: tuple[str, ...]
+
+
 def user_cache() -> Path:
     """Folder for downloaded data sets: ``$EO_CAUSAL_CACHE``, else the user's cache folder."""
     import pooch

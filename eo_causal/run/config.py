@@ -17,6 +17,15 @@ from eo_causal.run.yaml import Document, parse_yaml, read_yaml
 Location = tuple[str | int, ...]
 
 
+class DataSettings(Settings):
+    """Keys that every ``data:`` block has."""
+
+    roots: tuple[Path, ...] = Field(
+        default=(), description="folders beside the working folder that may be read"
+    )
+    lock: Path | None = Field(default=None, description="inputs.lock whose hashes must hold")
+
+
 class PipelineConfig(Settings):
     """Keys that every pipeline config has."""
 
@@ -31,6 +40,7 @@ class PipelineConfig(Settings):
     question: str | None = Field(default=None, description="the causal question, in words")
     output: Path | None = Field(default=None, description="run folder, inside the working folder")
     compute: ComputeSettings = ComputeSettings()
+    data: DataSettings = DataSettings()
 
 
 def load_config(path: Path, overrides: typing.Sequence[str] = ()) -> PipelineConfig:

@@ -48,8 +48,7 @@ def prepare(path: Path, overrides: Sequence[str] = (), out: Path | None = None) 
             f"{path}: output: {folder} lies outside the working folder. Use --out for that.",
             path=str(path), output=str(folder),
         )  # fmt: skip
-    roots = tuple(Path(root) for root in getattr(config, "roots", ()))
-    return Run(config, folder, default_policy(run_folder=folder, extra_roots=roots))
+    return Run(config, folder, default_policy(run_folder=folder, extra_roots=config.data.roots))
 
 
 def plan(run: Run) -> Plan:

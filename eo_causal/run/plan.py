@@ -1,11 +1,12 @@
 """A dry run: the same pipeline page, walked without computing anything."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eo_causal.run.stage import InputFiles, Stages
+from eo_causal.core.sources import InputFiles
+from eo_causal.run.stage import Stages
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,8 @@ class Plan(Stages):
         self._remember(stand_in, key)
         return stand_in
 
-    def inputs(self, paths: Any) -> InputFiles:
+    def inputs(self, paths: Iterable[Path], lock: Path | None = None) -> InputFiles:
         """List and hash the input files, as a run would."""
-        files = super().inputs(paths)
+        files = super().inputs(paths, lock)
         self.files += [Path(name) for name in files.paths]
         return files

@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import json
 import shutil
 import time
 import typing
@@ -23,7 +24,7 @@ from eo_causal.core.artefacts import (
     verify,
 )
 from eo_causal.core.progress import counting
-from eo_causal.core.sources import SourcePolicy
+from eo_causal.core.sources import InputFiles, SourcePolicy
 from eo_causal.core.storage import read_value, settings_json, write_value
 from eo_causal.errors import EOCausalWarning, IntegrityError
 from eo_causal.run.code import code_version
@@ -39,14 +40,6 @@ class StageRecord:
     seconds: float
     counts: dict[str, int]
     warnings: list[dict[str, str]]
-
-
-@dataclasses.dataclass(frozen=True)
-class InputFiles:
-    """Input files with their hashes; what a reading stage depends on."""
-
-    paths: tuple[str, ...]
-    sha256: tuple[str, ...]
 
 
 class Stages:
@@ -93,7 +86,7 @@ class Stages:
         name : str
             Stage name, unique within the pipeline.
         function : callable
-            Takes the inputs in order and, by name when it has such parameters, ``seed``,
+            Takes the inputs in order and, when it has such keyword-only parameters, ``seed``,
             ``policy`` and ``folder`` (then what it writes there is its result, returned as Path).
         *inputs
             Outputs of earlier stages, settings models, or plain JSON values.
@@ -115,12 +108,20 @@ class Stages:
         self._announce(done)
         return value
 
-    def inputs(self, paths: Iterable[Path]) -> InputFiles:
-        """Hash input files, so that stages reading them depend on their content."""
+    def inputs(self, paths: Iterable[Path], lock: Path | None = None) -> InputFiles:
+        """Hash input files, so that stages reading them depend on their content.
+
+        Raises
+        ------
+        IntegrityError
+            A file is not the one ``lock`` (written by ``eo-causal lock``) names.
+        """
         checked = [Path(str(self.policy.check(str(path)))) for path in paths]
         hashes = tuple(self._hash(path) for path in checked)
         names = tuple(str(path) for path in checked)
         self.inputs_read |= dict(zip(names, hashes, strict=True))
+        if lock is not None:
+            check_lock(lock, self.inputs_read)
         files = InputFiles(names, hashes)
         shown = [Path(name).name for name in names]
         self._remember(files, sha256_json([shown, list(hashes)]))
@@ -225,6 +226,9 @@ class Stages:
             return settings_json(item)
         if isinstance(item, pd.DataFrame):
             return item.to_json(orient="split", double_precision=15)
+        if dataclasses.is_dataclass(item) and not isinstance(item, type):
+            parts = dataclasses.fields(item)
+            return {part.name: self._input_key(getattr(item, part.name)) for part in parts}
         if isinstance(item, dict | list | tuple):
             values = item.values() if isinstance(item, dict) else item
             names = list(item) if isinstance(item, dict) else None
@@ -247,8 +251,33 @@ class Stages:
         return str(found["sha256"])
 
 
+def check_lock(lock: Path, found: dict[str, str]) -> None:
+    """Compare input hashes with an ``inputs.lock`` file, by file name.
+
+    Raises
+    ------
+    IntegrityError
+        A file differs from the lock, or is not in it.
+    """
+    try:
+        rows = json.loads(lock.read_text(encoding="utf-8"))
+        locked = {Path(row["path"]).name: row["sha256"] for row in rows}
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise IntegrityError(
+            f"data.lock: {lock} cannot be read ({error}). Write it anew."
+        ) from error
+    wrong = [name for name, digest in found.items() if locked.get(Path(name).name) != digest]
+    if wrong:
+        raise IntegrityError(
+            f"{wrong[0]}: not the file that {lock} names ({len(wrong)} such). Restore it, or write the"
+            " lock anew with `eo-causal lock`.", path=wrong[0], files=wrong,
+        )  # fmt: skip
+
+
 def _parameters(function: Callable[..., Any]) -> list[str]:
-    return list(inspect.signature(function).parameters)
+    """Names of the keyword-only parameters, the only ones a stage fills in by itself."""
+    parameters = inspect.signature(function).parameters.values()
+    return [item.name for item in parameters if item.kind is inspect.Parameter.KEYWORD_ONLY]
 
 
 def _returns(function: Callable[..., Any]) -> Any:

@@ -9,11 +9,11 @@ import xarray as xr
 
 from eo_causal.core.progress import count
 from eo_causal.core.settings import Settings
-from eo_causal.core.sources import SourcePolicy
+from eo_causal.core.sources import InputFiles, SourcePolicy
 from eo_causal.errors import EOCausalWarning
 from eo_causal.run import stage as stage_module
 from eo_causal.run.plan import Plan
-from eo_causal.run.stage import InputFiles, Stages
+from eo_causal.run.stage import Stages
 
 CALLS: list[str] = []
 
