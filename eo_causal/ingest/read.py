@@ -1,0 +1,335 @@
+"""The one loader: kinds by content, one mask rule, float32 with NaN, errors that name the file."""
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eo_causal.core.artefacts import sha256_file
+from eo_causal.core.sources import SourcePolicy
+from eo_causal.errors import IntegrityError, ReadError, ResourceLimitError
+
+MAX_RATIO = 1_000
+MAX_ARRAY_BYTES = 2**40
+HUGE = 1e30
+_HDF5_LOCK = threading.Lock()
+
+_SIGNATURES = (
+    (b"II*\0", "geotiff"), (b"MM\0*", "geotiff"), (b"II+\0", "geotiff"), (b"MM\0+", "geotiff"),
+    (b"\x00\x00\x00\x0cjP  ", "jpeg2000"),
+    (b"\x89HDF", "netcdf"), (b"CDF\x01", "netcdf"), (b"CDF\x02", "netcdf"), (b"CDF\x05", "netcdf"),
+    (b"\x0e\x03\x13\x01", "hdf4"),
+)  # fmt: skip
+
+
+def detect_kind(path: Path) -> str:
+    """What a file or folder is, by its content; its name is never trusted.
+
+    Returns
+    -------
+    str
+        ``netcdf``, ``zarr``, ``geotiff`` or ``jpeg2000``.
+
+    Raises
+    ------
+    ReadError
+        Missing, HDF4, or nothing this package reads.
+    """
+    if path.is_dir():
+        if any((path / name).is_file() for name in ("zarr.json", ".zgroup", ".zarray")):
+            return "zarr"
+        raise ReadError(f"{path}: a folder that is no Zarr store.", path=str(path))
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(12)
+    except OSError as error:
+        raise ReadError(f"{path}: {error.strerror}. Check the path.", path=str(path)) from error
+    kind = next((kind for magic, kind in _SIGNATURES if head.startswith(magic)), None)
+    if kind == "hdf4":
+        raise ReadError(
+            f"{path}: an HDF4 file, which is not supported. Convert it to NetCDF-4 first, for"
+            " example with `h4toh5` or `gdal_translate -of netCDF`.", path=str(path), kind=kind,
+        )  # fmt: skip
+    if kind is None:
+        raise ReadError(
+            f"{path}: begins with {head[:4]!r}, which is neither NetCDF, HDF5, Zarr, GeoTIFF nor"
+            " JPEG 2000.", path=str(path),
+        )  # fmt: skip
+    return kind
+
+
+@dataclass(frozen=True)
+class Variable:
+    """An array in a file, as its header declares it."""
+
+    name: str
+    dims: tuple[str, ...]
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    chunks: tuple[int, ...]
+    attrs: dict[str, Any]
+
+    @property
+    def n_bytes(self) -> int:
+        """Size when decoded."""
+        return int(np.prod(self.shape, dtype=float)) * self.dtype.itemsize
+
+
+@dataclass(frozen=True)
+class Header:
+    """All that can be known of a file without reading its pixels."""
+
+    path: Path
+    kind: str
+    variables: dict[str, Variable]
+    attrs: dict[str, Any]
+    groups: tuple[str, ...] = field(default=())
+
+
+def read_header(path: Path) -> Header:
+    """Open a NetCDF or Zarr source and describe it.
+
+    Raises
+    ------
+    ReadError
+        Cannot be opened, or is of another kind.
+    IntegrityError
+        A ``<file>.sha256`` lies beside it and differs.
+    ResourceLimitError
+        An array declared far larger than the file can hold.
+    """
+    kind = detect_kind(path)
+    verify_sidecar(path)
+    if kind == "netcdf":
+        header = _netcdf_header(path)
+    elif kind == "zarr":
+        header = _zarr_header(path)
+    else:
+        raise ReadError(
+            f"{path}: a {kind} file; a time series is read from NetCDF or Zarr.", path=str(path)
+        )
+    _check_sizes(header)
+    return header
+
+
+def verify_sidecar(path: Path, sha256: str | None = None) -> None:
+    """Compare a file with an expected hash, given or in ``<file>.sha256``.
+
+    Raises
+    ------
+    IntegrityError
+        The hashes differ; the file is not used.
+    """
+    sidecar = path.with_name(path.name + ".sha256")
+    if sha256 is None and sidecar.is_file():
+        sha256 = sidecar.read_text(encoding="ascii", errors="replace").split()[0]
+    if sha256 is not None and path.is_file() and sha256_file(path) != sha256.lower():
+        raise IntegrityError(
+            f"{path}: its sha256 is not {sha256[:16]}... as expected. Download it again.",
+            path=str(path), expected=sha256,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class FileArray:
+    """A variable that decodes itself slice by slice; what dask tasks hold instead of data.
+
+    Slicing returns float32 with NaN wherever a value is fill, outside its declared valid range,
+    infinite or beyond 1e30. Scale and offset are applied after the cast.
+    """
+
+    path: Path
+    kind: str
+    variable: Variable
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape in the file."""
+        return self.variable.shape
+
+    @property
+    def dtype(self) -> np.dtype[np.float32]:
+        """Type after decoding."""
+        return np.dtype(np.float32)
+
+    @property
+    def ndim(self) -> int:
+        """Number of dimensions in the file."""
+        return len(self.variable.shape)
+
+    def __getitem__(self, key: Any) -> NDArray[np.float32]:
+        raw = read_raw(self.path, self.kind, self.variable.name, key)
+        return decode(raw, self.variable.attrs)
+
+
+def read_raw(path: Path, kind: str, name: str, key: Any = ...) -> NDArray[Any]:
+    """Raw values of one slice, neither masked nor scaled.
+
+    Raises
+    ------
+    ReadError
+        The slice cannot be decoded; names file, variable and slice.
+    """
+    try:
+        if kind == "zarr":
+            import zarr
+
+            return np.asarray(zarr.open_group(path, mode="r")[name][key])
+        with _netcdf(path) as dataset:
+            return np.asarray(dataset[name][key])
+    except (OSError, RuntimeError, ValueError, IndexError) as error:
+        raise ReadError(
+            f"{path}: variable {name!r}, slice {_shown(key)}, cannot be decoded ({error}). The file"
+            " is damaged or ends early; fetch it again.", path=str(path), variable=name,
+        ) from error  # fmt: skip
+
+
+def decode(raw: NDArray[Any], attrs: dict[str, Any]) -> NDArray[np.float32]:
+    """The one mask rule, then float32, then scale and offset."""
+    valid = valid_mask(raw, attrs)
+    values = raw.astype(np.float32)
+    scale, offset = attrs.get("scale_factor"), attrs.get("add_offset")
+    if scale is not None:
+        values = values * np.float32(scale)
+    if offset is not None:
+        values = values + np.float32(offset)
+    return np.where(valid, values, np.float32(np.nan)).astype(np.float32)
+
+
+def valid_mask(raw: NDArray[Any], attrs: dict[str, Any]) -> NDArray[np.bool_]:
+    """True where a raw value is usable: not fill, finite, below 1e30, inside the valid range."""
+    valid = np.ones(raw.shape, dtype=bool)
+    for name in ("_FillValue", "missing_value"):
+        for fill in np.atleast_1d(attrs.get(name, [])):
+            valid &= raw != np.asarray(fill).astype(raw.dtype)
+    if raw.dtype.kind == "f":
+        valid &= np.isfinite(raw)
+        valid &= np.abs(np.where(valid, raw, 0)) <= HUGE
+    low, high = attrs.get("valid_min"), attrs.get("valid_max")
+    if "valid_range" in attrs:
+        low, high = np.asarray(attrs["valid_range"])[:2]
+    if low is not None:
+        valid &= raw >= np.asarray(low, dtype=float).astype(raw.dtype)
+    if high is not None:
+        valid &= raw <= np.asarray(high, dtype=float).astype(raw.dtype)
+    return valid
+
+
+def inspect_file(
+    source: str | Path, policy: SourcePolicy, sha256: str | None = None
+) -> dict[str, Any]:
+    """Facts of one NetCDF or Zarr source, its largest variable decoded in full.
+
+    Returns
+    -------
+    dict
+        path, kind and, for the largest variable: variable, dims, shape, units, n_valid, n_masked,
+        minimum, maximum, mean, and the sha256 of its decoded float32 values.
+
+    Raises
+    ------
+    SecurityError, ReadError, IntegrityError
+        The source may not be opened, cannot be decoded, or has another hash than ``sha256``.
+    """
+    path = Path(str(policy.check(source)))
+    kind = detect_kind(path)
+    verify_sidecar(path, sha256)
+    header = read_header(path)
+    arrays = [item for item in header.variables.values() if item.dtype.kind in "fiu" and item.dims]
+    if not arrays:
+        raise ReadError(f"{path}: holds no numeric array.", path=str(path))
+    variable = max(arrays, key=lambda item: (len(item.dims), item.n_bytes))
+    values = FileArray(path, kind, variable)[...]
+    seen = values[np.isfinite(values)].astype(float)
+    return {
+        "path": path.name,
+        "kind": kind,
+        "variable": variable.name,
+        "dims": list(variable.dims),
+        "shape": list(variable.shape),
+        "units": str(variable.attrs.get("units", "")),
+        "n_valid": int(seen.size),
+        "n_masked": int(values.size - seen.size),
+        "minimum": float(seen.min()) if seen.size else None,
+        "maximum": float(seen.max()) if seen.size else None,
+        "mean": float(seen.mean()) if seen.size else None,
+        "sha256": hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest(),
+    }
+
+
+@contextmanager
+def _netcdf(path: Path) -> Iterator[Any]:
+    """An open netCDF4 file with automatic masking off; HDF5 allows one thread at a time."""
+    import netCDF4
+
+    with _HDF5_LOCK, netCDF4.Dataset(path, mode="r") as dataset:
+        dataset.set_auto_maskandscale(False)
+        yield dataset
+
+
+def _netcdf_header(path: Path) -> Header:
+    try:
+        with _netcdf(path) as dataset:
+            variables = {}
+            for name, item in dataset.variables.items():
+                chunking = item.chunking()
+                chunks = item.shape if chunking in ("contiguous", None) else tuple(chunking)
+                attrs = {key: item.getncattr(key) for key in item.ncattrs()}
+                dtype = np.dtype(item.dtype if item.dtype is not str else "O")
+                variables[name] = Variable(name, item.dimensions, item.shape, dtype, chunks, attrs)
+            attrs = {key: dataset.getncattr(key) for key in dataset.ncattrs()}
+            return Header(path, "netcdf", variables, attrs, tuple(dataset.groups))
+    except (OSError, RuntimeError) as error:
+        raise ReadError(
+            f"{path}: cannot be opened as NetCDF ({error}). The file is damaged or ends early; fetch"
+            " it again.", path=str(path),
+        ) from error  # fmt: skip
+
+
+def _zarr_header(path: Path) -> Header:
+    import zarr
+
+    try:
+        group = zarr.open_group(path, mode="r", use_consolidated=False)
+        variables = {}
+        for name, item in group.arrays():
+            attrs = dict(item.attrs)
+            named: Any = attrs.pop("_ARRAY_DIMENSIONS", None)
+            dims = tuple(named or getattr(item.metadata, "dimension_names", None) or ())
+            if "_FillValue" not in attrs and item.dtype.kind == "f" and item.fill_value is not None:
+                attrs["_FillValue"] = item.fill_value
+            variables[name] = Variable(name, dims, item.shape, item.dtype, item.chunks, attrs)
+        return Header(path, "zarr", variables, dict(group.attrs))
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ReadError(f"{path}: cannot be opened as Zarr ({error}).", path=str(path)) from error
+
+
+def _check_sizes(header: Header) -> None:
+    path = header.path
+    on_disk = (
+        path.stat().st_size
+        if path.is_file()
+        else sum(item.stat().st_size for item in path.rglob("*") if item.is_file())
+    )
+    for variable in header.variables.values():
+        too_large = variable.n_bytes > MAX_ARRAY_BYTES
+        too_sparse = variable.n_bytes > 2**26 and variable.n_bytes / max(on_disk, 1) > MAX_RATIO
+        if too_large or too_sparse:
+            raise ResourceLimitError(
+                f"{path}: variable {variable.name!r} declares {variable.n_bytes:,} bytes in a file"
+                f" of {on_disk:,}. Such a file is refused.", path=str(path), variable=variable.name,
+                declared=variable.n_bytes, on_disk=on_disk,
+            )  # fmt: skip
+
+
+def _shown(key: Any) -> str:
+    parts = key if isinstance(key, tuple) else (key,)
+    return ", ".join(
+        f"{part.start}:{part.stop}" if isinstance(part, slice) else str(part) for part in parts
+    )
