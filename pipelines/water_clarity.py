@@ -1,0 +1,141 @@
+"""Did something on the coast change the clarity of the water? (arXiv 2603.07331)
+
+Ocean-colour rasters or zone tables -> zone series -> breakpoints -> Bayesian structural time series
+-> placebos -> euphotic depth -> report.
+"""
+
+from pydantic import Field, model_validator
+
+from eo_causal.core.settings import Bounds
+from eo_causal.impact.breakpoints import BreakSettings, find_breakpoints
+from eo_causal.impact.checks import CheckSettings
+from eo_causal.impact.estimate import (
+    check_zone_impact,
+    compare_with_publication,
+    estimate_zone_impact,
+)
+from eo_causal.impact.model import ImpactSettings
+from eo_causal.impact.optics import DepthSettings, depth_change
+from eo_causal.impact.zones import RoleSettings
+from eo_causal.ingest.datasets import dataset_path
+from eo_causal.ingest.water import (
+    WaterSourceSettings,
+    before_after_layers,
+    cube_zones,
+    read_coastline,
+    read_cube,
+    read_tables,
+    read_truth,
+    source_paths,
+)
+from eo_causal.ingest.zonal import ZoneSettings, zone_frame
+from eo_causal.report.impact_report import ImpactStudy, ReportSettings, write_impact_report
+from eo_causal.run.config import DataSettings, PipelineConfig, config_yaml
+from eo_causal.run.manifest import provenance
+from eo_causal.run.stage import Stages
+from eo_causal.simulate.coast import ZONES, CoastSettings, write_coast
+
+
+class WaterData(WaterSourceSettings, DataSettings):
+    """Rasters, tables, or a simulated coast."""
+
+    simulate: CoastSettings | None = Field(default=None, description="simulate the input files")
+
+
+class WaterReport(ReportSettings):
+    """How the report looks."""
+
+    coastline: str | None = Field(
+        default=None, description="file of data set natural-earth for maps"
+    )
+
+
+class Config(PipelineConfig):
+    """Settings of a water-clarity study."""
+
+    data: WaterData = WaterData()
+    zones: dict[str, Bounds] = Field(default={}, description="zone -> [west, south, east, north]")
+    zone_means: ZoneSettings = ZoneSettings()
+    roles: RoleSettings = RoleSettings()
+    breaks: BreakSettings = BreakSettings()
+    impact: ImpactSettings
+    checks: CheckSettings = CheckSettings()
+    depth: DepthSettings = DepthSettings()
+    report: WaterReport = WaterReport()
+
+    @model_validator(mode="after")
+    def _zones_have_roles(self) -> "Config":
+        known = set(self.data.tables) or set(self.boxes)
+        missing = {self.roles.impact, *self.roles.controls} - known
+        if missing:
+            raise ValueError(
+                f"roles: {', '.join(sorted(missing))} not among the zones ({', '.join(known)})"
+            )
+        return self
+
+    @property
+    def boxes(self) -> dict[str, Bounds]:
+        """Zone boxes: the config's, else those of the simulated coast."""
+        return self.zones or (ZONES if self.data.simulate else {})
+
+
+def run(config: Config, stage: Stages) -> None:
+    """The study, top to bottom."""
+    data, roles, impact_settings = config.data, config.roles, config.impact
+    truth = layers = coastline = comparison = None
+    if data.simulate is not None:
+        files = stage("simulate", write_coast, data.simulate)
+        truth = stage("truth", read_truth, files)
+    else:
+        files = stage.inputs(source_paths(data), data.lock)
+    if data.tables:
+        zones = stage("zones", read_tables, files, data)
+    else:
+        kd490 = stage("ingest", read_cube, files, data)
+        zones = stage("zones", cube_zones, kd490, config.boxes, config.zone_means)
+        layers = stage("layers", before_after_layers, kd490, impact_settings.intervention)
+    frame = stage("frame", zone_frame, config.boxes) if config.boxes else None
+    if config.report.coastline is not None:
+        lines = stage.inputs([dataset_path("natural-earth", config.report.coastline)])
+        coastline = stage("coastline", read_coastline, lines)
+
+    breaks = stage(
+        "breaks", find_breakpoints, zones, roles.impact, roles.controls,
+        impact_settings.intervention, config.breaks, config.mode,
+    )  # fmt: skip
+    impact = stage("impact", estimate_zone_impact, zones, roles, impact_settings, config.mode)
+    checks = stage(
+        "checks",
+        check_zone_impact,
+        zones,
+        impact,
+        roles,
+        impact_settings,
+        config.checks,
+        config.mode,
+    )
+    depth = stage("depth", depth_change, impact, config.depth)
+    if config.mode == "paper":
+        comparison = stage("published", compare_with_publication, impact, checks, depth)
+
+    study = ImpactStudy(
+        title=config.title or "Water clarity",
+        question=config.question or "Did the water change?",
+        impact_zone=roles.impact,
+        zones=zones,
+        zone_frame=frame,
+        breaks=breaks,
+        impact=impact,
+        checks=checks,
+        depth=depth,
+        land_cover=None,
+        layers=layers,
+        coastline=coastline,
+        comparison=comparison,
+        truth=truth,
+        ledger=stage.ledger(),
+        warnings=stage.warnings(),
+        provenance=provenance(config, stage),
+        config_text=config_yaml(config),
+    )
+    stage("report", write_impact_report, study, config.report)
