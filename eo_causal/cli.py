@@ -197,7 +197,7 @@ def main() -> None:
 
 def _guarded(arguments: list[str], *, debug: bool) -> int:
     try:
-        code = app(arguments, standalone_mode=False)
+        code = typer.main.get_command(app)(arguments, standalone_mode=False)
         return code if isinstance(code, int) else 0
     except EOCausalError as error:
         if debug:

@@ -20,6 +20,7 @@ from pydantic import BaseModel, TypeAdapter
 from eo_causal.errors import IntegrityError
 
 _UNNAMED = "__value__"
+_ORDER = "__order__"
 
 
 def write_value(value: Any, declared: Any, folder: Path) -> None:
@@ -78,11 +79,13 @@ def read_value(declared: Any, folder: Path) -> Any:
 def write_zarr(dataset: xr.Dataset, path: Path) -> None:
     """Write a Zarr v3 store: NaN fill, Zstandard with checksum, empty chunks written.
 
-    Stale encodings from source files are dropped first, because they would wrap values.
+    Stale encodings from source files are dropped first, because they would wrap values. The order
+    of variables is stored, because a store lists them in any order.
     """
     from zarr.codecs import ZstdCodec
 
-    clean = dataset.drop_encoding()
+    order = [str(name) for name in dataset.variables]
+    clean = dataset.drop_encoding().assign_attrs({_ORDER: order})
     encoding: dict[str, dict[str, Any]] = {}
     for name, variable in clean.variables.items():
         encoding[str(name)] = {"compressors": (ZstdCodec(level=3, checksum=True),)}
@@ -106,7 +109,11 @@ def open_zarr(path: Path) -> xr.Dataset:
 
     try:
         with zarr.config.set({"array.read_missing_chunks": False}):
-            return xr.open_zarr(path, consolidated=False, chunks={})
+            dataset = xr.open_zarr(path, consolidated=False, chunks={})
+        order = dataset.attrs.pop(_ORDER)
+        coordinates = {name: dataset[name].variable for name in order if name in dataset.coords}
+        values = {name: dataset[name].variable for name in order if name in dataset.data_vars}
+        return xr.Dataset(values, coordinates, dataset.attrs)
     except (OSError, ValueError, KeyError) as error:
         raise IntegrityError(
             f"{path}: not a readable Zarr store ({error}). Run again to compute it anew.",

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import geopandas
+import numpy as np
 import pandas as pd
 import xarray as xr
 from pydantic import Field
@@ -224,9 +225,29 @@ def impact_results(study: ImpactStudy, scale: float, units: str) -> dict[str, An
 
 
 def write_posterior(draws: xr.Dataset, path: Path) -> None:
-    """Posterior draws as NetCDF; equal draws give equal bytes."""
-    encoding = {name: {"zlib": True, "complevel": 4} for name in draws.data_vars}
-    draws.drop_encoding().to_netcdf(path, engine="netcdf4", encoding=encoding)
+    """Posterior draws as NetCDF; equal draws give equal bytes.
+
+    Written through netCDF4 itself: xarray's writer orders dimensions by hash, and text of variable
+    length leaves addresses in the file.
+    """
+    import netCDF4
+
+    with netCDF4.Dataset(path, "w") as target:
+        for name in ("chain", "draw", "time", "covariate"):
+            target.createDimension(name, draws.sizes[name])
+        names = np.array([str(name) for name in draws["covariate"].to_numpy()], dtype="S")
+        target.createDimension("text", names.dtype.itemsize)
+        label = target.createVariable("covariate", "S1", ("covariate", "text"))
+        label[:] = names.view("S1").reshape(len(names), -1)
+        label._Encoding = "utf-8"
+        days = draws["time"].to_numpy().astype("datetime64[D]").astype(np.int64)
+        time = target.createVariable("time", "i8", ("time",))
+        time.units, time.calendar = "days since 1970-01-01", "proleptic_gregorian"
+        time[:] = days
+        for name, variable in draws.data_vars.items():
+            stored = target.createVariable(str(name), "f8", variable.dims, zlib=True, complevel=4)
+            stored[:] = variable.to_numpy()
+        target.setncatts(dict(draws.attrs))
 
 
 def _placebo(check: CheckResult | None, scale: float) -> dict[str, Any] | None:

@@ -96,6 +96,7 @@ def execute(
         except BaseException as failure:
             _withdraw(run.folder)
             error = failure.message if isinstance(failure, EOCausalError) else repr(failure)
+            _keep_draws(failure, run.folder)
             raise
         finally:
             write_manifest(
@@ -159,6 +160,15 @@ def _withdraw(folder: Path) -> None:
         if (folder / name).is_dir() and not any((folder / name).iterdir()):
             shutil.rmtree(folder / name)
     listing.unlink()
+
+
+def _keep_draws(failure: BaseException, folder: Path) -> None:
+    """Draws that failed the convergence gate are kept for inspection, apart from results."""
+    draws = failure.facts.get("draws") if isinstance(failure, EOCausalError) else None
+    if draws is not None:
+        path = folder / "failed" / "draws.nc"
+        path.parent.mkdir(exist_ok=True)
+        draws.to_netcdf(path, engine="netcdf4")
 
 
 @contextlib.contextmanager

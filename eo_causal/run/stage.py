@@ -196,6 +196,7 @@ class Stages:
                 value = function(*inputs, **extra)
                 if "folder" not in extra:
                     write_value(value, _returns(function), temporary)
+        counts = dict(sorted(counts.items()))
         noted = _noted(caught)
         self._ledger.append(
             {
