@@ -4,6 +4,8 @@ Ocean-colour rasters or zone tables -> zone series -> breakpoints -> Bayesian st
 -> placebos -> euphotic depth -> report.
 """
 
+from pathlib import Path
+
 from pydantic import Field, model_validator
 
 from eo_causal.core.settings import Bounds
@@ -14,10 +16,12 @@ from eo_causal.impact.estimate import (
     compare_with_publication,
     estimate_zone_impact,
 )
+from eo_causal.impact.landcover import IntensitySettings, intensity_analysis
 from eo_causal.impact.model import ImpactSettings
 from eo_causal.impact.optics import DepthSettings, depth_change
 from eo_causal.impact.zones import RoleSettings
 from eo_causal.ingest.datasets import dataset_path
+from eo_causal.ingest.land_cover import LandCoverSource, read_land_cover
 from eo_causal.ingest.water import (
     WaterSourceSettings,
     before_after_layers,
@@ -42,6 +46,15 @@ class WaterData(WaterSourceSettings, DataSettings):
     simulate: CoastSettings | None = Field(default=None, description="simulate the input files")
 
 
+class LandCover(LandCoverSource, IntensitySettings):
+    """Annual land-cover maps beside the water."""
+
+    @property
+    def path(self) -> Path:
+        """The file, of the data set or as given."""
+        return dataset_path(self.dataset, self.file) if self.dataset else Path(self.file)
+
+
 class WaterReport(ReportSettings):
     """How the report looks."""
 
@@ -61,6 +74,7 @@ class Config(PipelineConfig):
     impact: ImpactSettings
     checks: CheckSettings = CheckSettings()
     depth: DepthSettings = DepthSettings()
+    land_cover: LandCover | None = None
     report: WaterReport = WaterReport()
 
     @model_validator(mode="after")
@@ -82,7 +96,7 @@ class Config(PipelineConfig):
 def run(config: Config, stage: Stages) -> None:
     """The study, top to bottom."""
     data, roles, impact_settings = config.data, config.roles, config.impact
-    truth = layers = coastline = comparison = None
+    truth = layers = coastline = comparison = land_change = None
     if data.simulate is not None:
         files = stage("simulate", write_coast, data.simulate)
         truth = stage("truth", read_truth, files)
@@ -115,6 +129,11 @@ def run(config: Config, stage: Stages) -> None:
         config.mode,
     )
     depth = stage("depth", depth_change, impact, config.depth)
+    if config.land_cover is not None:
+        maps = stage(
+            "land_cover", read_land_cover, stage.inputs([config.land_cover.path]), config.land_cover
+        )
+        land_change = stage("land_change", intensity_analysis, maps, config.land_cover)
     if config.mode == "paper":
         comparison = stage("published", compare_with_publication, impact, checks, depth)
 
@@ -128,7 +147,7 @@ def run(config: Config, stage: Stages) -> None:
         impact=impact,
         checks=checks,
         depth=depth,
-        land_cover=None,
+        land_cover=land_change,
         layers=layers,
         coastline=coastline,
         comparison=comparison,

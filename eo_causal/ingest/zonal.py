@@ -222,18 +222,20 @@ def _median(block: Floats, weights: sparse.csr_array) -> Floats:
 def _interpolated(
     cube: xr.DataArray, used: NDArray[np.intp], weights: sparse.csr_array
 ) -> tuple[Floats, NDArray[np.int64], Floats]:
-    """Linear in time per cell, then the weighted mean, all in the cube's own precision."""
+    """Linear in time per cell, then the weighted mean, all in the cube's own precision.
+
+    Cells are added from south to north as in the published code: in float32 the order shows.
+    """
     block = _flat(cube, used).load()
     filled = block.interpolate_na("time")
     n_filled = int((block.isnull() & filled.notnull()).sum())
     count(cell_months_interpolated=n_filled)
+    latitude = np.broadcast_to(cube["latitude"], (cube.sizes["x"], cube.sizes["y"])).T.ravel()[used]
     values = []
-    for row in range(weights.shape[0]):
-        mine = weights.indices[weights.indptr[row] : weights.indptr[row + 1]]
-        weight = xr.DataArray(
-            weights.data[weights.indptr[row] : weights.indptr[row + 1]].astype(block.dtype),
-            dims="cell",
-        )
+    for row in weights.toarray():
+        inside = np.flatnonzero(row)
+        mine = inside[np.argsort(latitude[inside], kind="stable")]
+        weight = xr.DataArray(row[mine].astype(block.dtype), dims="cell")
         values.append(filled.isel(cell=mine).weighted(weight).mean("cell").to_numpy())
     valid = np.isfinite(block.to_numpy())
     ever = weights @ valid.any(axis=0).astype(float)
@@ -246,7 +248,8 @@ def _cell_statistics(cube: xr.DataArray, used: NDArray[np.intp]) -> pd.DataFrame
     total, n_valid = np.zeros(len(used)), np.zeros(len(used), dtype=np.int64)
     for block in _blocks(cube, used):
         valid = np.isfinite(block)
-        total += np.where(valid, block, 0.0).sum(axis=0)
+        for month in np.where(valid, block, 0.0):  # in turn, so that blocks do not change a bit
+            total += month
         n_valid += valid.sum(axis=0)
     mean = np.divide(total, n_valid, out=np.full(len(used), np.nan), where=n_valid > 0)
     return pd.DataFrame({"n_valid": n_valid, "mean": mean})

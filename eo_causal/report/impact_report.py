@@ -15,6 +15,7 @@ from eo_causal.core.settings import Settings
 from eo_causal.impact.breakpoints import BreakpointResult
 from eo_causal.impact.checks import CheckResult
 from eo_causal.impact.counterfactual import ImpactResult
+from eo_causal.impact.landcover import IntensityResult
 from eo_causal.impact.optics import DepthResult
 from eo_causal.report import impact_figures, impact_sections
 from eo_causal.report.html import KeyNumber, Page, render
@@ -75,7 +76,7 @@ class ImpactStudy:
     impact: ImpactResult
     checks: tuple[CheckResult, ...]
     depth: DepthResult
-    land_cover: Any
+    land_cover: IntensityResult | None
     layers: xr.Dataset | None
     coastline: geopandas.GeoDataFrame | None
     comparison: pd.DataFrame | None
@@ -233,8 +234,8 @@ def write_posterior(draws: xr.Dataset, path: Path) -> None:
     import netCDF4
 
     with netCDF4.Dataset(path, "w") as target:
-        for name in ("chain", "draw", "time", "covariate"):
-            target.createDimension(name, draws.sizes[name])
+        for dimension in ("chain", "draw", "time", "covariate"):
+            target.createDimension(dimension, draws.sizes[dimension])
         names = np.array([str(name) for name in draws["covariate"].to_numpy()], dtype="S")
         target.createDimension("text", names.dtype.itemsize)
         label = target.createVariable("covariate", "S1", ("covariate", "text"))
@@ -245,7 +246,9 @@ def write_posterior(draws: xr.Dataset, path: Path) -> None:
         time.units, time.calendar = "days since 1970-01-01", "proleptic_gregorian"
         time[:] = days
         for name, variable in draws.data_vars.items():
-            stored = target.createVariable(str(name), "f8", variable.dims, zlib=True, complevel=4)
+            stored = target.createVariable(
+                str(name), "f8", tuple(map(str, variable.dims)), zlib=True, complevel=4
+            )
             stored[:] = variable.to_numpy()
         target.setncatts(dict(draws.attrs))
 

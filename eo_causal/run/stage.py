@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 from pydantic import BaseModel
 
+from eo_causal.core import storage
 from eo_causal.core.artefacts import (
     Ledger,
     list_files,
@@ -128,13 +129,13 @@ class Stages:
         return files
 
     def key(self, name: str, function: Callable[..., Any], inputs: Sequence[Any]) -> str:
-        """Cache key: stage name, settings, keys of the inputs, and the code that computes it."""
+        """Cache key: stage name, settings, keys of inputs, code that computes and stores it."""
         parts = {
             "stage": name,
             "function": f"{function.__module__}.{function.__qualname__}",
             "inputs": [self._input_key(item) for item in inputs],
             "seed": self.seed if "seed" in _parameters(function) else None,
-            "code": code_version(function.__module__),
+            "code": [code_version(function.__module__), code_version(storage.__name__)],
         }
         return sha256_json(parts)
 

@@ -175,7 +175,10 @@ def unweighted_means(cube: xr.DataArray, inside: xr.DataArray) -> np.ndarray:
     """Plain means of the valid cells a zone touches, (zone, time)."""
     values = cube.to_numpy()
     masks = inside.to_numpy()
-    return np.array([np.nanmean(values[:, mask].astype(float), axis=1) for mask in masks])
+    seen = np.isfinite(values)
+    filled = np.where(seen, values, 0.0).astype(float)
+    with np.errstate(invalid="ignore"):
+        return np.array([filled[:, mask].sum(axis=1) / seen[:, mask].sum(axis=1) for mask in masks])
 
 
 def disk_variants(path: Path, zones: Any) -> Variants:
@@ -266,6 +269,8 @@ def lower_medians(cube: xr.DataArray, weights: Any) -> np.ndarray:
         values, mass = flat[:, weights.indices[mine]].astype(float), weights.data[mine]
         for t, month in enumerate(values):
             seen = np.isfinite(month)
+            if not seen.any():
+                continue
             order = np.argsort(month[seen], kind="stable")
             reached = np.cumsum(mass[seen][order])
             result[row, t] = month[seen][order][np.searchsorted(reached, reached[-1] / 2)]
