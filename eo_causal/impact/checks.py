@@ -340,11 +340,7 @@ def one_step_errors(model: ImpactModel, posterior: ExactPosterior) -> tuple[Any,
     weights = posterior.weights
     noise = float((weights * posterior.scales).sum())
     level = float((weights * posterior.ratios[:, None] * posterior.scales).sum())
-    coefficient = np.zeros(len(model.coefficients))
-    for row, node in enumerate(posterior.nodes):
-        shrunk = node.information[None, :] + posterior.scales[:, None] ** 2
-        coefficient += (weights[row][:, None] * (node.score / shrunk)).sum(0) @ node.basis.T
-    residual = model.outcome - model.design[model.pre_rows] @ coefficient
+    residual = model.outcome - model.design[model.pre_rows] @ posterior.coefficient_mean()
     times = model.offsets[model.pre_rows]
     mean, variance, last = 0.0, 0.0, 0.0
     errors, sds = np.empty(len(residual)), np.empty(len(residual))

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import eigh
 from scipy.special import logsumexp, ndtr
 
 from eo_causal.errors import EOCausalWarning
 from eo_causal.impact.model import Floats, ImpactModel
+from eo_causal.impact.priors import CoefficientPrior, coefficient_prior, log_scale_prior
 
 RATIO_SCALE = 0.02
 EDGE_WEIGHT = 1e-4
@@ -30,18 +32,21 @@ class RatioNode:
         r, and u + ln(quadrature weight), the log volume element of the node.
     log_determinant : float
         Sum of ln(1 + r^2 lam).
-    information : (q,) array
-        Eigenvalues g of B' D^-1 B.
     basis : (q, q) array
-        P^(-1/2) V: from rotated to real coefficients.
+        V, from rotated to real coefficients; it makes the posterior precision
+        V'(X' D^-1 X / s^2 + P(s)) V = diag(information / s^2 + precision).
+    information, precision : (q,) arrays
+        g and f: what grows with the data (and priors that scale with the noise), what does not.
+    log_prior_volume : float
+        -2 ln det V - ln det P(1).
     score : (q,) array
-        z = V' B' D^-1 y.
+        z = V' X' D^-1 y; y without its prior mean.
     total : float
         Q = sum of y^2 / d.
     leverage : (q,) array
         h, how the average counterfactual depends on the rotated coefficients.
     carried : float
-        a, the part of the last level that the data fix.
+        a, the part of the average counterfactual that rests on data and prior means alone.
     level_variance : float
         Variance of the average post level in units of level_sd^2.
     """
@@ -49,8 +54,10 @@ class RatioNode:
     ratio: float
     log_volume: float
     log_determinant: float
-    information: Floats
     basis: Floats
+    information: Floats
+    precision: Floats
+    log_prior_volume: float
     score: Floats
     total: float
     leverage: Floats
@@ -74,6 +81,8 @@ class ExactPosterior:
         Log likelihood with the coefficients integrated out, without prior and volume terms.
     means, variances : (R, J) arrays
         Normal components of the standardised average counterfactual over the scored periods.
+    prior_mean : (q,) array
+        Prior mean of the coefficients, to which rotated ones are added.
     """
 
     nodes: list[RatioNode]
@@ -82,6 +91,7 @@ class ExactPosterior:
     log_density: Floats
     means: Floats
     variances: Floats
+    prior_mean: Floats
 
     @property
     def ratios(self) -> Floats:
@@ -96,6 +106,14 @@ class ExactPosterior:
         """Posterior sd of the standardised average counterfactual."""
         centre = self.mean()
         return float(np.sqrt((self.weights * (self.variances + (self.means - centre) ** 2)).sum()))
+
+    def coefficient_mean(self) -> Floats:
+        """Posterior mean of the coefficients, shape (q,)."""
+        mean = self.prior_mean.copy()
+        for row, node in enumerate(self.nodes):
+            shrunk = node.information + np.outer(self.scales**2, node.precision)
+            mean += (self.weights[row][:, None] * (node.score / shrunk)).sum(0) @ node.basis.T
+        return mean
 
     def cdf(self, value: float) -> float:
         """P(average counterfactual <= value)."""
@@ -115,7 +133,7 @@ class ExactPosterior:
 
 
 def exact_posterior(model: ImpactModel) -> ExactPosterior:
-    """Compute the grid posterior of one series under the default priors.
+    """Compute the grid posterior of one series.
 
     Warns
     -----
@@ -146,31 +164,32 @@ def _on_grid(model: ImpactModel, ratio_max: float, low: float, high: float) -> E
     n = len(model.outcome)
     n_scales = int(np.ceil(np.log(high / low) * np.sqrt(2 * n))) + 1
     scales = np.exp(np.linspace(np.log(low), np.log(high), n_scales))
-    nodes = ratio_nodes(model, ratio_max)
+    prior = coefficient_prior(model)
+    nodes = ratio_nodes(model, prior, ratio_max)
     variance = (scales**2)[None, :]
     information = np.array([node.information for node in nodes])[:, None, :]
+    precision = np.array([node.precision for node in nodes])[:, None, :]
     score = np.array([node.score for node in nodes])[:, None, :]
     leverage = np.array([node.leverage for node in nodes])[:, None, :]
     total = np.array([node.total for node in nodes])[:, None]
     determinant = np.array([node.log_determinant for node in nodes])[:, None]
     volume = np.array([node.log_volume for node in nodes])[:, None]
     ratios = np.array([node.ratio for node in nodes])[:, None]
+    prior_volume = np.array([node.log_prior_volume for node in nodes])[:, None]
 
-    shrunk = information + variance[:, :, None]
+    shrunk = information + variance[:, :, None] * precision
     fit = total / variance - (score**2 / (variance[:, :, None] * shrunk)).sum(-1)
     log_density = -0.5 * (
         determinant
         + 2 * n * np.log(scales)
-        + np.log(information / variance[:, :, None] + 1).sum(-1)
+        + np.log(information / variance[:, :, None] + precision).sum(-1)
+        + 2 * prior.n_scaled * np.log(scales)
+        + prior_volume
         + fit
     )
-    prior = -0.5 * variance
-    if model.settings.level == "local_level":
-        prior = prior - 0.5 * (ratios * scales / model.settings.level_prior_sd) ** 2
-        jacobian = 2 * np.log(scales)
-    else:
-        jacobian = np.log(scales)
-    log_weight = log_density + prior + jacobian + volume
+    # d(level_sd, noise_sd) = noise_sd^2 d(ratio, ln noise_sd); a constant level has no ratio
+    jacobian = (2 if model.settings.level == "local_level" else 1) * np.log(scales)
+    log_weight = log_density + log_scale_prior(model, ratios * scales, scales) + jacobian + volume
     weights = np.exp(log_weight - logsumexp(log_weight))
 
     n_scored = len(model.scored_rows)
@@ -180,31 +199,33 @@ def _on_grid(model: ImpactModel, ratio_max: float, low: float, high: float) -> E
     level = ratios**2 * variance * np.array([node.level_variance for node in nodes])[:, None]
     coefficient = (leverage**2 * variance[:, :, None] / shrunk).sum(-1)
     variances = coefficient + level + variance / n_scored
-    return ExactPosterior(nodes, scales, weights, log_density, means, variances)
+    return ExactPosterior(nodes, scales, weights, log_density, means, variances, prior.mean)
 
 
-def ratio_nodes(model: ImpactModel, ratio_max: float) -> list[RatioNode]:
+def ratio_nodes(model: ImpactModel, prior: CoefficientPrior, ratio_max: float) -> list[RatioNode]:
     """The ratio nodes with all algebra that does not depend on the scale."""
     if model.settings.level == "constant":
-        return [_node(model, 0.0, 0.0)]
+        return [_node(model, prior, 0.0, 0.0)]
     top = np.log1p(ratio_max / RATIO_SCALE)
     position, weight = np.polynomial.legendre.leggauss(model.settings.n_ratio_nodes)
     u = (position + 1) / 2 * top
     volumes = u + np.log(weight * top / 2)
     ratios = RATIO_SCALE * np.expm1(u)
     return [
-        _node(model, float(ratio), float(volume))
+        _node(model, prior, float(ratio), float(volume))
         for ratio, volume in zip(ratios, volumes, strict=True)
     ]
 
 
-def _node(model: ImpactModel, ratio: float, log_volume: float) -> RatioNode:
-    prior_sd = model.settings.coefficient_sd
-    design, outcome = model.rotated_design, model.rotated_outcome
+def _node(
+    model: ImpactModel, prior: CoefficientPrior, ratio: float, log_volume: float
+) -> RatioNode:
+    design = model.rotated_design
+    outcome = model.rotated_outcome - design @ prior.mean
     d = 1 + ratio**2 * model.eigenvalues
-    scaled = design * prior_sd
-    information, vectors = np.linalg.eigh(scaled.T @ (scaled / d[:, None]))
-    information = np.clip(information, 0.0, None)
+    basis, information, precision = _joint_basis(
+        design.T @ (design / d[:, None]) + prior.scaled, prior.fixed
+    )
     gamma = ratio**2 * model.rotated_offsets / d
     scored = model.scored_rows
     mean_design = model.design[scored].mean(0)
@@ -214,14 +235,30 @@ def _node(model: ImpactModel, ratio: float, log_volume: float) -> RatioNode:
         ratio=ratio,
         log_volume=log_volume,
         log_determinant=float(np.log(d).sum()),
+        basis=basis,
         information=information,
-        basis=prior_sd * vectors,
-        score=vectors.T @ (scaled.T @ (outcome / d)),
+        precision=precision,
+        log_prior_volume=-2 * float(np.linalg.slogdet(basis)[1]) - prior.log_determinant,
+        score=basis.T @ (design.T @ (outcome / d)),
         total=float((outcome**2 / d).sum()),
-        leverage=vectors.T @ (prior_sd * (mean_design - design.T @ gamma)),
-        carried=float(gamma @ outcome),
+        leverage=basis.T @ (mean_design - design.T @ gamma),
+        carried=float(gamma @ outcome + mean_design @ prior.mean),
         level_variance=pair_mean - float(model.rotated_offsets @ gamma),
     )
+
+
+def _joint_basis(information: Floats, fixed: Floats) -> tuple[Floats, Floats, Floats]:
+    """V, g, f with V' information V = diag(g) and V' diag(fixed) V = diag(f).
+
+    Whichever matrix is surely positive definite becomes the identity: the fixed prior when every
+    coefficient has one, else the information, which then holds the prior of the others.
+    """
+    ones = np.ones(len(fixed))
+    if (fixed > 0).all():
+        values, basis = eigh(information, np.diag(fixed))
+        return basis, np.clip(values, 0.0, None), ones
+    values, basis = eigh(np.diag(fixed), information)
+    return basis, ones, np.clip(values, 0.0, None)
 
 
 def sample_parameters(
@@ -246,9 +283,9 @@ def sample_parameters(
         if not len(chosen):
             continue
         variance = noise_sd[chosen, None] ** 2
-        shrunk = node.information + variance
+        shrunk = node.information + variance * node.precision
         rotated = node.score / shrunk + np.sqrt(variance / shrunk) * standard[chosen]
-        coefficient[chosen] = rotated @ node.basis.T
+        coefficient[chosen] = posterior.prior_mean + rotated @ node.basis.T
     return level_sd, noise_sd, coefficient
 
 

@@ -1,6 +1,7 @@
 """Fit the structural model to one series with the engine the settings ask for."""
 
 import math
+import warnings
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import pandas as pd
 import xarray as xr
 
 from eo_causal.core.random import generator
-from eo_causal.errors import FitError
+from eo_causal.errors import EOCausalWarning, FitError
 from eo_causal.impact.counterfactual import (
     ImpactResult,
     ParameterDraws,
@@ -22,6 +23,9 @@ from eo_causal.impact.exact import (
     scale_moments,
 )
 from eo_causal.impact.model import Floats, ImpactModel, ImpactSettings, build_model
+from eo_causal.impact.nonparametric import kpss_statistic
+
+KPSS_LIMIT = 0.463
 
 
 def fit_impact(
@@ -61,10 +65,27 @@ def fit_impact(
         NUTS and the exact posterior disagree.
     """
     model = build_model(outcome, controls, settings, intervention, post_end)
+    _warn_of_trends(model)
     posterior = exact_posterior(model)
     if settings.engine == "exact":
         return _fit_exact(model, posterior, seed=seed, units=units)
     return _fit_nuts(model, posterior, seed=seed, units=units)
+
+
+def _warn_of_trends(model: ImpactModel) -> None:
+    """Say so when every control trends: common trends give confident wrong answers."""
+    first = len(model.coefficients) - model.n_controls
+    columns = model.design[: model.n_pre_periods, first:].T
+    if len(columns) and all(kpss_statistic(column) > KPSS_LIMIT for column in columns):
+        names = ", ".join(model.coefficients[first:])
+        warnings.warn(
+            EOCausalWarning(
+                f"every control ({names}) trends before the intervention (KPSS at 5 %); donors with a"
+                " common trend can give a confident wrong answer. Add a control without one.",
+                "TrendWarning",
+            ),
+            stacklevel=3,
+        )
 
 
 def exact_effect(model: ImpactModel, posterior: ExactPosterior | None = None) -> dict[str, float]:

@@ -113,6 +113,12 @@ class ImpactModel:
     rotation: Floats
 
     @property
+    def n_controls(self) -> int:
+        """Number of control columns, the last ones of ``design``."""
+        season = 1 if self.settings.season == "none" else self.settings.season
+        return len(self.coefficients) - season
+
+    @property
     def post_rows(self) -> NDArray[np.intp]:
         """Rows of the post periods, observed or not."""
         return np.arange(self.n_pre_periods, len(self.index))

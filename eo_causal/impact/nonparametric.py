@@ -168,6 +168,20 @@ def _kendall(samples: Floats) -> Floats:
     return total
 
 
+def kpss_statistic(values: Floats) -> float:
+    """Test of level stationarity (Kwiatkowski et al. 1992); above 0.463 rejects at 5 %.
+
+    Long-run variance with Bartlett weights and lag ceil(12 (n / 100)^(1/4)).
+    """
+    n = len(values)
+    centred = values - values.mean()
+    n_lags = min(int(np.ceil(12 * (n / 100) ** 0.25)), n - 1)
+    variance = float(centred @ centred)
+    for lag in range(1, n_lags + 1):
+        variance += 2 * (1 - lag / (n_lags + 1)) * float(centred[lag:] @ centred[:-lag])
+    return float((np.cumsum(centred) ** 2).sum() / (n * variance))
+
+
 def complete(series: pd.Series) -> Floats:
     """Values of a series without its missing months (which the caller counts)."""
     values: Any = series.dropna().to_numpy(dtype=float)

@@ -45,11 +45,12 @@ def diagnose(draws: xr.Dataset, n_divergences: int) -> dict[str, Any]:
     }
     for name in draws.data_vars:
         one = draws[[name]]
-        worst["r_hat"].append(_extreme(arviz.rhat(one)[name], np.max))
-        worst["ess_bulk"].append(_extreme(arviz.ess(one, method="bulk")[name], np.min))
-        worst["ess_tail"].append(_extreme(arviz.ess(one, method="tail")[name], np.min))
-        error, sd = arviz.mcse(one)[name], one[name].std(("chain", "draw"))
-        worst["mcse_over_sd"].append(_extreme(error / sd.where(sd > 0), np.max))
+        with np.errstate(divide="ignore", invalid="ignore"):  # constant chains give NaN, as wanted
+            worst["r_hat"].append(_extreme(arviz.rhat(one)[name], np.max))
+            worst["ess_bulk"].append(_extreme(arviz.ess(one, method="bulk")[name], np.min))
+            worst["ess_tail"].append(_extreme(arviz.ess(one, method="tail")[name], np.min))
+            error, sd = arviz.mcse(one)[name], one[name].std(("chain", "draw"))
+            worst["mcse_over_sd"].append(_extreme(error / sd.where(sd > 0), np.max))
     return {
         "n_chains": int(draws.sizes["chain"]),
         "n_draws": int(draws.sizes["draw"]),

@@ -43,9 +43,10 @@ def _observed_paragraph(result: Any) -> str:
     row = result.table.loc["average"]
     level = f"{1 - row['alpha']:.0%}"
     text = (
-        f"Over the {result.average.n} observed periods from {result.diagnostics['intervention'][:7]}"
-        f" on, the outcome averaged {_number(row['actual'])} {result.units}. Without the"
-        f" intervention the model expects {_number(row['predicted'])}, with a {level} interval of"
+        f"Over the {result.average.n} observed periods from"
+        f" {result.diagnostics['intervention'].removesuffix('-01')} on, the outcome averaged"
+        f" {_number(row['actual'])}{_units(result)}. Without the intervention the model expects"
+        f" {_number(row['predicted'])}, with a {level} interval of"
         f" {_interval(row, 'predicted', False)}."
     )
     if result.diagnostics.get("n_missing_post"):
@@ -59,10 +60,10 @@ def _observed_paragraph(result: Any) -> str:
 def _size_paragraph(result: Any) -> str:
     row = result.table.loc["average"]
     return (
-        f"The difference is {_number(row['abs_effect'])} {result.units} per period"
+        f"The difference is {_number(row['abs_effect'])}{_units(result)} per period"
         f" ({_interval(row, 'abs_effect', False)}), or {row['rel_effect']:+.1%}"
         f" ({_interval(row, 'rel_effect', True)}) of what was expected. Summed over the observed"
-        f" post periods it is {_number(result.cumulative.estimate)} {result.units}."
+        f" post periods it is {_number(result.cumulative.estimate)}{_units(result)}."
     )
 
 
@@ -118,8 +119,12 @@ def _list(names: Sequence[str]) -> str:
     return ", ".join(name.replace("_", " ") for name in names)
 
 
+def _units(result: Any) -> str:
+    return "" if result.units == "1" else f" {result.units}"
+
+
 def _number(value: float) -> str:
-    return f"{value:.4g}"
+    return f"{value:,.0f}" if 1e4 <= abs(value) < 1e9 else f"{value:.4g}"
 
 
 def _with_sd(row: Any, name: str, percent: bool) -> str:
