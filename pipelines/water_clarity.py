@@ -6,6 +6,8 @@ Ocean-colour rasters or zone tables -> zone series -> breakpoints -> Bayesian st
 
 from pathlib import Path
 
+import pandas as pd
+import xarray as xr
 from pydantic import Field, model_validator
 
 from eo_causal.core.settings import Bounds
@@ -21,15 +23,20 @@ from eo_causal.impact.model import ImpactSettings
 from eo_causal.impact.optics import DepthSettings, depth_change
 from eo_causal.impact.zones import RoleSettings
 from eo_causal.ingest.datasets import dataset_path
+from eo_causal.ingest.harmonise import fit_harmonisation
 from eo_causal.ingest.land_cover import LandCoverSource, read_land_cover
 from eo_causal.ingest.water import (
     WaterSourceSettings,
     before_after_layers,
+    compare_with_raster,
     cube_zones,
+    find_files,
+    merge_sensors,
     read_coastline,
     read_cube,
     read_tables,
     read_truth,
+    sensor_record,
     source_paths,
 )
 from eo_causal.ingest.zonal import ZoneSettings, zone_frame
@@ -97,17 +104,35 @@ def run(config: Config, stage: Stages) -> None:
     """The study, top to bottom."""
     data, roles, impact_settings = config.data, config.roles, config.impact
     truth = layers = coastline = comparison = land_change = None
-    if data.simulate is not None:
-        files = stage("simulate", write_coast, data.simulate)
-        truth = stage("truth", read_truth, files)
-    else:
-        files = stage.inputs(source_paths(data), data.lock)
+    data_tables = {}
     if data.tables:
+        files = stage.inputs(source_paths(data), data.lock)
         zones = stage("zones", read_tables, files, data)
+        if data.raster_check is not None:
+            raster = stage.inputs(find_files((data.raster_check.file,), data.dataset))
+            data_tables["raster_check"] = stage(
+                "raster_check", compare_with_raster, raster, zones, config.boxes, data.raster_check
+            )
     else:
-        kd490 = stage("ingest", read_cube, files, data)
+        if data.simulate is not None:
+            folder = stage("simulate", write_coast, data.simulate)
+            truth = stage("truth", read_truth, folder)
+            kd490 = stage("ingest", read_cube, folder, data)
+        elif data.sensors:
+            kd490, data_tables["harmonisation"] = _harmonised(data, stage)
+        else:
+            files = stage.inputs(source_paths(data), data.lock)
+            kd490 = stage("ingest", read_cube, files, data)
         zones = stage("zones", cube_zones, kd490, config.boxes, config.zone_means)
         layers = stage("layers", before_after_layers, kd490, impact_settings.intervention)
+    if data.sensor_changes:
+        data_tables["sensor_changes"] = stage(
+            "sensor_changes",
+            sensor_record,
+            zones,
+            data.sensor_changes,
+            impact_settings.intervention,
+        )
     frame = stage("frame", zone_frame, config.boxes) if config.boxes else None
     if config.report.coastline is not None:
         lines = stage.inputs([dataset_path("natural-earth", config.report.coastline)])
@@ -152,9 +177,23 @@ def run(config: Config, stage: Stages) -> None:
         coastline=coastline,
         comparison=comparison,
         truth=truth,
+        data_tables=data_tables,
+        sensor_changes=data.sensor_changes,
         ledger=stage.ledger(),
         warnings=stage.warnings(),
         provenance=provenance(config, stage),
         config_text=config_yaml(config),
     )
     stage("report", write_impact_report, study, config.report)
+
+
+def _harmonised(data: WaterData, stage: Stages) -> tuple[xr.DataArray, pd.DataFrame]:
+    """Each sensor read by itself, lines between them, one record."""
+    cubes = {
+        sensor: stage(
+            f"ingest_{sensor}", read_cube, stage.inputs(source_paths(data, sensor), data.lock), data
+        )
+        for sensor in data.sensors
+    }
+    lines = stage("harmonisation", fit_harmonisation, cubes, data.harmonise)
+    return stage("merge", merge_sensors, cubes, lines), lines.table

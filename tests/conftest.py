@@ -15,6 +15,19 @@ def data_folder() -> Path:
     return Path(folder).resolve()
 
 
+def pytest_terminal_summary(terminalreporter) -> None:
+    """List what the statistical studies measured (``record_property``)."""
+    lines = [
+        f"{report.nodeid.split('::', 1)[1]}: {name} = {value:.4g}"
+        for report in terminalreporter.getreports("passed")
+        if report.when == "call"
+        for name, value in report.user_properties
+    ]
+    if lines:
+        terminalreporter.write_sep("=", "measured")
+        terminalreporter.write_line("\n".join(lines))
+
+
 @pytest.fixture(scope="session")
 def full_size() -> bool:
     """Whether the full-size statistical studies were asked for (``EO_CAUSAL_SIZE=full``)."""

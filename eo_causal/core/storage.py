@@ -85,7 +85,7 @@ def write_zarr(dataset: xr.Dataset, path: Path) -> None:
     from zarr.codecs import ZstdCodec
 
     order = [str(name) for name in dataset.variables]
-    clean = dataset.drop_encoding().assign_attrs({_ORDER: order})
+    clean = _evenly_chunked(dataset).drop_encoding().assign_attrs({_ORDER: order})
     encoding: dict[str, dict[str, Any]] = {}
     for name, variable in clean.variables.items():
         encoding[str(name)] = {"compressors": (ZstdCodec(level=3, checksum=True),)}
@@ -95,6 +95,13 @@ def write_zarr(dataset: xr.Dataset, path: Path) -> None:
         path, mode="w-", zarr_format=3, consolidated=False, encoding=encoding,
         write_empty_chunks=True,
     )  # fmt: skip
+
+
+def _evenly_chunked(dataset: xr.Dataset) -> xr.Dataset:
+    """Blocks of one size per dimension, the largest there is; Zarr knows no others."""
+    unified = dataset.unify_chunks()
+    largest = {dimension: max(sizes) for dimension, sizes in unified.chunksizes.items()}
+    return unified.chunk(largest) if largest else unified
 
 
 def open_zarr(path: Path) -> xr.Dataset:

@@ -91,8 +91,8 @@ def _from(data: pd.DataFrame, pre_period: Period, post_period: Period) -> pd.Dat
     found = data.loc[_label(data, pre_period[0]) : _label(data, post_period[1])]
     if not len(found):
         raise ConfigError(
-            f"no row lies from {pre_period[0]!r} to {post_period[1]!r}; the table runs from"
-            f" {data.index[0]} to {data.index[-1]}."
+            f"pre_period, post_period: no row lies from {pre_period[0]!r} to {post_period[1]!r}; the"
+            f" table runs from {data.index[0]} to {data.index[-1]}."
         )
     return found
 

@@ -248,7 +248,7 @@ def leave_one_out(given: CheckInput) -> CheckResult:
 
 
 def prior_sensitivity(given: CheckInput) -> CheckResult:
-    """Half and twice the prior scale of the level, and the outcome on the log scale."""
+    """Half and twice the prior scale of the level."""
     sd = given.settings.level_prior_sd
     changes: list[tuple[str, dict[str, Any]]] = [
         ("level prior halved", {"level_prior_sd": sd / 2}),

@@ -70,10 +70,11 @@ def breakpoints_figure(
     zones: xr.Dataset,
     breaks: dict[str, list[str]],
     candidates: pd.DataFrame,
+    sensor_changes: Sequence[str],
     scale: float,
     units: str,
 ) -> Any:
-    """Each searched zone with candidate dates (thin) and reported breaks (bold)."""
+    """Each searched zone: candidate dates thin, reported breaks bold, sensor changes dotted."""
     figure = new_figure(9.0, 2.6 * len(breaks))
     axes = np.atleast_1d(figure.subplots(len(breaks), 1, sharex=True))
     for axis, (zone, months) in zip(axes, breaks.items(), strict=True):
@@ -82,6 +83,8 @@ def breakpoints_figure(
         mine = candidates[(candidates["zone"] == zone) & (candidates["method"] != "consensus")]
         for month in sorted(set(mine["month"])):
             axis.axvline(np.datetime64(month), color=BLUE, lw=0.7, alpha=0.5)
+        for month in sensor_changes:
+            axis.axvline(np.datetime64(month), color=GREY, lw=1.2, ls=":")
         for month in months:
             axis.axvline(np.datetime64(month), color=RED, lw=1.8)
             axis.annotate(

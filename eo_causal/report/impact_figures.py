@@ -13,7 +13,12 @@ def write_figures(study: Any, folder: Path, scale: float, units: str) -> dict[st
     drawn: dict[str, Any] = {
         "impact": plot_impact(impact.series * scale, units, impact.diagnostics["intervention"]),
         "breakpoints": figures.breakpoints_figure(
-            study.zones, study.breaks.breaks, study.breaks.candidates, scale, units
+            study.zones,
+            study.breaks.breaks,
+            study.breaks.candidates,
+            study.sensor_changes,
+            scale,
+            units,
         ),
         "climatology": figures.climatology_figure(
             study.zones, impact.diagnostics["intervention"], scale, units

@@ -57,6 +57,10 @@ class ImpactStudy:
         Published beside computed numbers.
     truth : dict or None
         Known truth of a simulated study, in m-1.
+    data_tables : dict
+        Name -> table about the input data: raster_check, harmonisation, sensor_changes.
+    sensor_changes : tuple of str
+        Months in which the product changed sensors.
     ledger : DataFrame
         What each stage read, used, skipped, failed.
     warnings : list of dict
@@ -81,6 +85,8 @@ class ImpactStudy:
     coastline: geopandas.GeoDataFrame | None
     comparison: pd.DataFrame | None
     truth: dict[str, Any] | None
+    data_tables: dict[str, pd.DataFrame]
+    sensor_changes: tuple[str, ...]
     ledger: pd.DataFrame
     warnings: list[dict[str, str]]
     provenance: dict[str, Any]
@@ -275,6 +281,7 @@ def _write_tables(study: ImpactStudy, folder: Path, scale: float) -> None:
         "euphotic_depth": study.depth.table,
         "ledger": study.ledger,
     }
+    tables |= study.data_tables
     tables |= {f"check_{check.name}": check.table for check in study.checks if len(check.table)}
     if study.comparison is not None:
         tables["published"] = study.comparison

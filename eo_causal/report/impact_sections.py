@@ -11,7 +11,8 @@ _LEVELS: dict[bool | None, Level] = {True: "pass", False: "fail", None: "open"}
 _CAPTIONS = {
     "impact": "Observed and expected series, monthly difference, cumulative difference, with intervals."
     " The dashed line is the intervention.",
-    "breakpoints": "Searched series; thin lines are candidates of single methods, bold lines are reported.",
+    "breakpoints": "Searched series; thin lines are candidates of single methods, bold lines are"
+    " reported, dotted ones are changes of sensors.",
     "placebo_in_time": "The same analysis at dates where nothing happened.",
     "placebo_in_space": "The same analysis in zones where nothing happened.",
     "climatology": "Mean by month of the year, before and after.",
@@ -19,6 +20,12 @@ _CAPTIONS = {
     "zone_map": "Zones of the study.",
     "difference_map": "Mean after minus mean before in every cell. Descriptive, not causal.",
     "land_cover": "Area of each land-cover class by year.",
+}
+_DATA_CAPTIONS = {
+    "raster_check": "Largest difference between the tables and zone means of the raster: along the"
+    " published path (cells with their centre inside, single precision), and with exact coverage",
+    "harmonisation": "Lines between sensors, in ln Kd490, with their jackknife variances",
+    "sensor_changes": "Steps of ln Kd490 where the sensors change",
 }
 ASSUMPTIONS = (
     ("The controls were not affected by the intervention", "control_contamination"),
@@ -204,6 +211,7 @@ def _data(study: Any, pictures: dict[str, Path]) -> list[Block]:
         Callout("warning", f"{item['code']} ({item['stage']})", item["message"])
         for item in study.warnings
     ]
+    blocks += [Table(table, _DATA_CAPTIONS[name]) for name, table in study.data_tables.items()]
     blocks += _picture(pictures, "data_quality")
     blocks += _picture(pictures, "climatology")
     gaps = study.zones["kd490"].isnull().sum("time").to_series()

@@ -137,3 +137,10 @@ def test_what_is_no_store_is_named(tmp_path):
     (tmp_path / "a.zarr").mkdir()
     with pytest.raises(IntegrityError, match=r"a\.zarr"):
         open_zarr(tmp_path / "a.zarr")
+
+
+def test_uneven_blocks_are_written_evenly(tmp_path):
+    whole = xr.Dataset({"kd490": (("time", "x"), np.arange(12.0).reshape(6, 2))})
+    write_zarr(whole.chunk(time=(3, 1, 2)), tmp_path / "data.zarr")
+    found = open_zarr(tmp_path / "data.zarr")
+    xr.testing.assert_identical(found.load(), whole)

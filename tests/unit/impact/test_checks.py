@@ -1,0 +1,200 @@
+"""Checks: what they fit, what they count, and what they refuse to conclude."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+from eo_causal.core.random import generator
+from eo_causal.impact.checks import (
+    CheckInput,
+    CheckSettings,
+    PlaceboTimeSettings,
+    control_contamination,
+    leave_one_out,
+    local_confounders,
+    model_fit,
+    one_step_errors,
+    placebo_in_space,
+    placebo_in_time,
+    pre_trend,
+    prior_sensitivity,
+    run_checks,
+)
+from eo_causal.impact.exact import exact_posterior
+from eo_causal.impact.fit import exact_effect
+from eo_causal.impact.model import ImpactSettings, build_model
+from eo_causal.impact.zones import RoleSettings, zone_controls, zone_outcome
+from eo_causal.simulate.series import zones_panel
+
+SETTINGS = ImpactSettings(intervention="2019-05")
+
+
+def panel(seed=1, n_zones=6, effect=1.0):
+    table = zones_panel(seed, n_zones=n_zones, effect=effect)
+    return xr.Dataset(
+        {"kd490": (("zone", "time"), table.to_numpy().T)},
+        coords={"zone": list(table.columns), "time": table.index},
+    )
+
+
+def given_of(zones, settings=SETTINGS, n_controls=3):
+    names = [str(name) for name in zones["zone"].to_numpy()]
+    roles = RoleSettings(impact=names[0], controls=tuple(names[1 : 1 + n_controls]))
+    outcome = zone_outcome(zones, roles.impact)
+    controls = zone_controls(zones, roles, settings.covariates)
+    headline = exact_effect(build_model(outcome, controls, settings))
+    return CheckInput(zones, roles, settings, outcome, controls, headline, seed=1)
+
+
+@pytest.fixture(scope="module")
+def given():
+    return given_of(panel())
+
+
+def test_placebo_dates_and_windows_end_before_the_intervention(given):
+    found = placebo_in_time(given, PlaceboTimeSettings())
+    months = pd.to_datetime(found.table["month"])
+    last = given.outcome.index.get_indexer(months).max()
+    assert last + 68 <= 256
+    assert (found.summary["n"], found.summary["window"]) == (22, 68)
+    assert found.summary["n_disjoint"] == (256 - 60) // 68
+
+
+def test_placebos_use_no_month_of_the_real_post_period(given):
+    spoiled = given.outcome.copy()
+    spoiled[spoiled.index >= "2019-05"] = 1e6
+    other = CheckInput(
+        given.zones, given.roles, SETTINGS, spoiled, given.controls, given.headline, 1
+    )
+    first, second = (placebo_in_time(each, PlaceboTimeSettings()) for each in (given, other))
+    pd.testing.assert_frame_equal(first.table, second.table, check_exact=True)
+
+
+def test_placebo_p_counts_the_larger_ones(given):
+    found = placebo_in_time(given, PlaceboTimeSettings())
+    larger = (found.table["mean"].abs() >= abs(given.headline["mean"])).sum()
+    assert found.summary["p_value"] == (larger + 1) / (22 + 1)
+    assert found.summary["drift"] == pytest.approx(found.table["mean"].mean())
+    assert found.summary["minimum_detectable_effect"] == pytest.approx(
+        2.80 * found.table["mean"].std(ddof=1)
+    )
+
+
+def test_too_few_placebo_dates_are_not_a_pass(given):
+    found = placebo_in_time(given, PlaceboTimeSettings(first=180))
+    assert found.passed is None
+    assert found.summary["p_value"] is None
+    assert found.text.startswith("Not possible")
+
+
+def test_few_placebo_dates_inform_but_cannot_pass(given):
+    found = placebo_in_time(given, PlaceboTimeSettings(first=60, step=20))
+    assert found.summary["n"] < 19
+    assert found.passed is not True
+    assert "p cannot fall below" in found.text
+
+
+def test_each_zone_becomes_the_pseudo_impact(given):
+    found = placebo_in_space(given)
+    assert found.table["zone"].tolist() == [f"zone_{j}" for j in range(6)]
+    assert found.summary["n"] == 5
+    fifth = found.table.set_index("zone").loc["zone_5"]
+    alone = build_model(zone_outcome(given.zones, "zone_5"), given.controls, SETTINGS)
+    assert fifth["mean"] == pytest.approx(exact_effect(alone)["mean"], rel=1e-10)
+    assert found.summary["p_value"] == 1 / 6
+    assert found.passed is None  # 1/6 cannot prove anything at 5 %
+
+
+def test_one_other_zone_is_no_placebo_in_space():
+    found = placebo_in_space(given_of(panel(n_zones=2), n_controls=1))
+    assert (found.passed, found.summary["p_value"]) == (None, None)
+    assert "Name further zones" in found.text
+
+
+def test_a_control_that_moved_is_named():
+    zones = panel()
+    after = zones["time"] >= np.datetime64("2019-05")
+    moved = zones["kd490"] + 2.0 * after * (zones["zone"] == "zone_2")
+    found = control_contamination(given_of(zones.assign(kd490=moved)))
+    assert found.passed is False
+    assert "kd490 zone_2" in found.summary["changed"]
+
+
+def test_leaving_out_a_control_keeps_a_true_effect(given):
+    found = leave_one_out(given)
+    assert found.passed is True
+    assert len(found.table) == 3
+    dropped = given.controls.drop(columns="kd490 zone_2")
+    expected = exact_effect(build_model(given.outcome, dropped, SETTINGS))["mean"]
+    row = found.table.set_index("dropped").loc["kd490 zone_2"]
+    assert row["mean"] == pytest.approx(expected, rel=1e-12)
+    assert row["share_of_effect"] == pytest.approx(expected / given.headline["mean"])
+
+
+def test_prior_sensitivity_refits_with_half_and_twice_the_scale(given):
+    found = prior_sensitivity(given)
+    assert found.summary["n"] >= 2
+    halved = SETTINGS.model_copy(update={"level_prior_sd": 0.05})
+    expected = exact_effect(build_model(given.outcome, given.controls, halved))["mean"]
+    assert found.table["mean"].iloc[0] == pytest.approx(expected, rel=1e-12)
+
+
+def test_local_change_of_temperature_is_seen():
+    zones = panel()
+    random = np.random.default_rng(0)
+    shape = zones["kd490"].shape
+    warm = 28 + random.normal(0, 0.3, shape)
+    warm[0, 256:] += 1.0
+    zones["temperature"] = (("zone", "time"), warm)
+    zones["salinity"] = (("zone", "time"), 34 + random.normal(0, 0.1, shape))
+    found = local_confounders(given_of(zones))
+    assert found.summary["changed"] == ["temperature"]
+    assert local_confounders(given_of(panel())).passed is None
+
+
+def test_drift_before_the_intervention_fails_the_pre_trend():
+    zones = panel()
+    drift = xr.DataArray(np.linspace(0, 2, 324), dims="time")
+    drifting = zones["kd490"] + drift * (zones["zone"] == "zone_0")
+    assert pre_trend(given_of(zones.assign(kd490=drifting))).passed is False
+    steady = generator(0, "steady").normal(4, 0.3, zones["kd490"].shape)
+    assert pre_trend(given_of(zones.assign(kd490=(("zone", "time"), steady)))).passed is True
+
+
+def test_spiky_errors_fail_the_fit():
+    zones = panel()
+    random = np.random.default_rng(5)
+    spikes = np.where(random.random(zones["kd490"].shape) < 0.03, 4.0, 0.0)
+    found = model_fit(given_of(zones.assign(kd490=zones["kd490"] + spikes)))
+    assert found.passed is False
+    assert "impact.scale: log" in found.text
+    assert found.summary["largest_error"] > 4
+    good = model_fit(given_of(panel()))
+    assert good.passed is True
+    assert 0.9 <= good.summary["coverage"] <= 1.0
+
+
+def test_one_step_errors_are_white_under_the_model(given):
+    model = build_model(given.outcome, given.controls, SETTINGS)
+    errors, sds = one_step_errors(model, exact_posterior(model))
+    scaled = (errors / sds)[20:]
+    assert scaled.std() == pytest.approx(1.0, abs=0.1)
+    assert abs(np.corrcoef(scaled[1:], scaled[:-1])[0, 1]) < 0.15
+
+
+def test_a_failed_fit_is_a_row_that_says_why(given):
+    zones = given.zones.copy(deep=True)
+    zones["kd490"].loc[{"zone": "zone_5"}] = 4.0
+    found = placebo_in_space(given_of(zones))
+    row = found.table.set_index("zone").loc["zone_5"]
+    assert "constant" in row["failed"]
+    assert (found.summary["n"], found.summary["n_failed"]) == (4, 1)
+
+
+def test_only_the_checks_asked_for_run(given):
+    chosen = CheckSettings(
+        placebo_in_time=None, placebo_in_space=False, local_confounders=False, fit=False
+    )
+    names = [check.name for check in run_checks(given.zones, given.roles, SETTINGS, chosen, seed=1)]
+    assert names == ["control_contamination", "leave_one_out", "prior_sensitivity", "pre_trend"]
