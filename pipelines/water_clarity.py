@@ -15,12 +15,12 @@ from eo_causal.impact.breakpoints import BreakSettings, find_breakpoints
 from eo_causal.impact.checks import CheckSettings
 from eo_causal.impact.estimate import (
     check_zone_impact,
-    compare_with_publication,
     estimate_zone_impact,
 )
 from eo_causal.impact.landcover import IntensitySettings, intensity_analysis
 from eo_causal.impact.model import ImpactSettings
 from eo_causal.impact.optics import DepthSettings, depth_change
+from eo_causal.impact.published import PublishedSettings, compare_with_publication
 from eo_causal.impact.zones import RoleSettings
 from eo_causal.ingest.datasets import dataset_path
 from eo_causal.ingest.harmonise import fit_harmonisation
@@ -40,7 +40,12 @@ from eo_causal.ingest.water import (
     source_paths,
 )
 from eo_causal.ingest.zonal import ZoneSettings, zone_frame
-from eo_causal.report.impact_report import ImpactStudy, ReportSettings, write_impact_report
+from eo_causal.report.impact_report import (
+    ImpactStudy,
+    ReportSettings,
+    display_units,
+    write_impact_report,
+)
 from eo_causal.run.config import DataSettings, PipelineConfig, config_yaml
 from eo_causal.run.manifest import provenance
 from eo_causal.run.stage import Stages
@@ -82,6 +87,9 @@ class Config(PipelineConfig):
     checks: CheckSettings = CheckSettings()
     depth: DepthSettings = DepthSettings()
     land_cover: LandCover | None = None
+    published: PublishedSettings | None = Field(
+        default=None, description="numbers of a publication to print beside"
+    )
     report: WaterReport = WaterReport()
 
     @model_validator(mode="after")
@@ -159,8 +167,11 @@ def run(config: Config, stage: Stages) -> None:
             "land_cover", read_land_cover, stage.inputs([config.land_cover.path]), config.land_cover
         )
         land_change = stage("land_change", intensity_analysis, maps, config.land_cover)
-    if config.mode == "paper":
-        comparison = stage("published", compare_with_publication, impact, checks, depth)
+    if config.published is not None:
+        comparison = stage(
+            "published", compare_with_publication, impact, checks, depth, config.published,
+            config.report.display_scale, display_units(config.report.display_scale, impact.units),
+        )  # fmt: skip
 
     study = ImpactStudy(
         title=config.title or "Water clarity",
@@ -176,6 +187,8 @@ def run(config: Config, stage: Stages) -> None:
         layers=layers,
         coastline=coastline,
         comparison=comparison,
+        published=config.published,
+        mode=config.mode,
         truth=truth,
         data_tables=data_tables,
         sensor_changes=data.sensor_changes,

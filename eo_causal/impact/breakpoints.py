@@ -15,6 +15,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from pydantic import Field
 
+from eo_causal.core.display import show_p
 from eo_causal.core.effect import Effect
 from eo_causal.core.progress import count
 from eo_causal.core.random import generator
@@ -292,7 +293,7 @@ def _difference(
     low, high = block_bootstrap_step(values, after, generator(seed, "difference"))
     text = f"raw difference in differences, Newey-West lag {lag}"
     if np.isfinite(low):
-        text += f" (moving-block bootstrap 95 % [{low:.4g}, {high:.4g}])"
+        text += f" (moving-block bootstrap 95% [{low:.4g}, {high:.4g}])"
     interval = (step - 1.96 * error, step + 1.96 * error)
     units = str(zones["kd490"].attrs.get("units", "m-1"))
     return Effect(step, error, interval, 0.95, text, len(values), None, units)
@@ -303,6 +304,6 @@ def _sentence(zone: str, months: list[str], search: pd.DataFrame, mode: str) -> 
     found = ", ".join(months) if months else "none"
     return (
         f"Zone {zone}: {'consensus ' if mode == 'paper' else ''}breaks {found}; best single date"
-        f" {row['month']} (90 % {row['month_lower']} to {row['month_upper']}), p ="
-        f" {row['p_value']:.3f} after allowing for the search and for autocorrelation."
+        f" {row['month']} (90% {row['month_lower']} to {row['month_upper']}), p"
+        f" {show_p(row['p_value'])} after allowing for the search and for autocorrelation."
     )

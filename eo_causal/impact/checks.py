@@ -12,6 +12,7 @@ import pandas as pd
 import xarray as xr
 from pydantic import Field
 
+from eo_causal.core.display import show_p
 from eo_causal.core.progress import count, track
 from eo_causal.core.random import generator
 from eo_causal.core.settings import Settings
@@ -153,12 +154,13 @@ def placebo_in_time(given: CheckInput, settings: PlaceboTimeSettings) -> CheckRe
     means = np.array([row["mean"] for row in rows])
     ratios = np.abs(means) / np.array([row["sd"] for row in rows])
     effect = given.headline["mean"]
-    n = len(rows)
-    p_value = (int((np.abs(means) >= abs(effect)).sum()) + 1) / (n + 1)
+    n, n_larger = len(rows), int((np.abs(means) >= abs(effect)).sum())
+    p_value = (n_larger + 1) / (n + 1)
     p_ratio = (int((ratios >= abs(effect) / given.headline["sd"]).sum()) + 1) / (n + 1)
     drift, spread = float(means.mean()), float(means.std(ddof=1))
     summary = {
         "n": n,
+        "n_larger": n_larger,
         "p_value": p_value,
         "p_value_standardised": p_ratio,
         "n_disjoint": n_disjoint,
@@ -170,9 +172,10 @@ def placebo_in_time(given: CheckInput, settings: PlaceboTimeSettings) -> CheckRe
         "minimum_detectable_effect": POWER_FACTOR * spread,
     }
     text = (
-        f"{n} placebo dates with windows of {length} months ({n_disjoint} disjoint): p = {p_value:.3f}"
-        f" (standardised {p_ratio:.3f}). Their mean is {_percent_of(drift, effect)} of the effect,"
-        " which is drift that may also sit in the headline; an effect below"
+        f"{n} placebo dates with windows of {length} months ({n_disjoint} disjoint): p"
+        f" {show_p(p_value)} (standardised {show_p(p_ratio)}). Their mean is"
+        f" {_percent_of(drift, effect)} of the effect, which is drift that may also sit in the"
+        " headline; an effect below"
         f" {abs(POWER_FACTOR * spread / effect):.0%} of the one found could not be told from it."
     )
     passed = None if n < 1 / ALPHA - 1 else p_value <= ALPHA
@@ -294,8 +297,8 @@ def pre_trend(given: CheckInput) -> CheckResult:
     found = trend(gap.to_numpy(dtype=float), generator(given.seed, "pre_trend"))
     passed = not found["p_value"] < ALPHA
     text = (
-        f"Before the intervention impact minus control changed by {found['sen_slope'] * 120:.2g} per"
-        f" decade (Mann-Kendall with autoregressive sieve, p = {found['p_value']:.3f})."
+        f"Before the intervention impact minus control changed by {found['sen_slope'] * 120:.2g} m⁻¹ per"
+        f" decade (Mann-Kendall with autoregressive sieve, p {show_p(found['p_value'])})."
     )
     return CheckResult("pre_trend", passed, text, pd.DataFrame([found]), dict(found))
 
@@ -322,8 +325,8 @@ def model_fit(given: CheckInput) -> CheckResult:
     passed = shapiro >= 0.01 and ljung >= 0.01
     text = (
         f"One-step predictions explain {summary['one_step_r2']:.0%} of the pre-period variance; their"
-        f" 95 % intervals cover {summary['coverage']:.0%}; Shapiro-Wilk p = {shapiro:.3f},"
-        f" Ljung-Box(12) p = {ljung:.3f}, largest standardised error"
+        f" 95% intervals cover {summary['coverage']:.0%}; Shapiro-Wilk p {show_p(shapiro)},"
+        f" Ljung-Box(12) p {show_p(ljung)}, largest standardised error"
         f" {summary['largest_error']:.1f}."
     )
     if not passed:
@@ -406,7 +409,10 @@ def _stability(
         text = f"Not possible: no variant could be fitted ({len(rows)} tried)."
         return CheckResult(name, None, text, table, {"n": 0})
     shares = [row["share_of_effect"] for row in usable]
-    text = f"{len(usable)} variants keep {min(shares):.0%} to {max(shares):.0%} of the effect."
+    kept = f"{min(shares):.0%}"
+    if len(usable) > 1:
+        kept += f" to {max(shares):.0%}"
+    text = f"{len(usable)} of {len(rows)} variants fitted; {kept} of the effect remains."
     if flipped:
         text += f" The sign changes for: {', '.join(flipped)}."
     if lost:

@@ -2,19 +2,13 @@
 
 from typing import Literal
 
-import pandas as pd
 import xarray as xr
 
 from eo_causal.impact.checks import CheckResult, CheckSettings, run_checks
 from eo_causal.impact.counterfactual import ImpactResult
 from eo_causal.impact.fit import fit_impact
 from eo_causal.impact.model import ImpactSettings
-from eo_causal.impact.optics import DepthResult
-from eo_causal.impact.unobserved_components import (
-    fit_paper,
-    paper_checks,
-    published_comparison,
-)
+from eo_causal.impact.unobserved_components import fit_paper, paper_checks
 from eo_causal.impact.zones import RoleSettings, zone_controls, zone_outcome
 
 Mode = Literal["default", "paper"]
@@ -64,10 +58,3 @@ def check_zone_impact(
     outcome = zone_outcome(zones, roles.impact)
     controls = zone_controls(zones, roles, settings.covariates)
     return paper_checks(outcome, controls, impact, seed=seed)
-
-
-def compare_with_publication(
-    impact: ImpactResult, checks: tuple[CheckResult, ...], depth: DepthResult
-) -> pd.DataFrame:
-    """Published numbers beside those of this run (paper mode)."""
-    return published_comparison(impact, checks, depth.change.estimate)

@@ -80,7 +80,7 @@ def _warn_of_trends(model: ImpactModel) -> None:
         names = ", ".join(model.coefficients[first:])
         warnings.warn(
             EOCausalWarning(
-                f"every control ({names}) trends before the intervention (KPSS at 5 %); donors with a"
+                f"every control ({names}) trends before the intervention (KPSS at 5%); donors with a"
                 " common trend can give a confident wrong answer. Add a control without one.",
                 "TrendWarning",
             ),

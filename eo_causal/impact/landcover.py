@@ -330,9 +330,9 @@ def _block_interval(
 def _sentence(
     built: pd.Series, uniform: float, interval: tuple[float, float], settings: IntensitySettings
 ) -> str:
-    text = f"On land {uniform:.2f} % of pixels change class per year"
+    text = f"On land {uniform:.2f}% of pixels change class per year"
     if np.isfinite(interval[0]):
-        text += f" (95 % {interval[0]:.2f} to {interval[1]:.2f} by 1 km blocks)"
+        text += f" (95% {interval[0]:.2f} to {interval[1]:.2f} by 1 km blocks)"
     text += "; map error inflates such rates, exchange most of all."
     if len(built) > 1:
         text = (

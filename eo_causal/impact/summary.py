@@ -3,13 +3,15 @@
 from collections.abc import Sequence
 from typing import Any
 
+from eo_causal.core.display import show_number, show_units
+
 
 def summary_text(result: Any) -> str:
     """The table users of CausalImpact know: Average and Cumulative columns."""
     average, cumulative = (result.table.loc[name] for name in ("average", "cumulative"))
     level = f"{1 - average['alpha']:.0%} CI"
     rows: list[tuple[str, ...]] = [("", "Average", "Cumulative")]
-    rows.append(("Actual", _number(average["actual"]), _number(cumulative["actual"])))
+    rows.append(("Actual", show_number(average["actual"]), show_number(cumulative["actual"])))
     for title, name, percent in (
         ("Prediction (s.d.)", "predicted", False),
         ("Absolute effect (s.d.)", "abs_effect", False),
@@ -45,8 +47,8 @@ def _observed_paragraph(result: Any) -> str:
     text = (
         f"Over the {result.average.n} observed periods from"
         f" {result.diagnostics['intervention'].removesuffix('-01')} on, the outcome averaged"
-        f" {_number(row['actual'])}{_units(result)}. Without the intervention the model expects"
-        f" {_number(row['predicted'])}, with a {level} interval of"
+        f" {show_number(row['actual'])}{_units(result)}. Without the intervention the model expects"
+        f" {show_number(row['predicted'])}, {level} interval"
         f" {_interval(row, 'predicted', False)}."
     )
     if result.diagnostics.get("n_missing_post"):
@@ -59,11 +61,12 @@ def _observed_paragraph(result: Any) -> str:
 
 def _size_paragraph(result: Any) -> str:
     row = result.table.loc["average"]
+    level = f"{1 - row['alpha']:.0%}"
     return (
-        f"The difference is {_number(row['abs_effect'])}{_units(result)} per period"
-        f" ({_interval(row, 'abs_effect', False)}), or {row['rel_effect']:+.1%}"
-        f" ({_interval(row, 'rel_effect', True)}) of what was expected. Summed over the observed"
-        f" post periods it is {_number(result.cumulative.estimate)}{_units(result)}."
+        f"The difference is {show_number(row['abs_effect'])}{_units(result)} per period, {level}"
+        f" interval {_interval(row, 'abs_effect', False)}, or {row['rel_effect']:+.1%}"
+        f" {_interval(row, 'rel_effect', True)} of what was expected. Summed over the observed"
+        f" post periods it is {show_number(result.cumulative.estimate)}{_units(result)}."
     )
 
 
@@ -120,19 +123,16 @@ def _list(names: Sequence[str]) -> str:
 
 
 def _units(result: Any) -> str:
-    return "" if result.units == "1" else f" {result.units}"
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if 1e4 <= abs(value) < 1e9 else f"{value:.4g}"
+    shown = show_units(result.units)
+    return f" {shown}" if shown else ""
 
 
 def _with_sd(row: Any, name: str, percent: bool) -> str:
     if percent:
         return f"{row[name]:.1%} ({row[f'{name}_sd']:.1%})"
-    return f"{_number(row[name])} ({_number(row[f'{name}_sd'])})"
+    return f"{show_number(row[name])} ({show_number(row[f'{name}_sd'])})"
 
 
 def _interval(row: Any, name: str, percent: bool) -> str:
     low, high = row[f"{name}_lower"], row[f"{name}_upper"]
-    return f"[{low:.1%}, {high:.1%}]" if percent else f"[{_number(low)}, {_number(high)}]"
+    return f"[{low:.1%}, {high:.1%}]" if percent else f"[{show_number(low)}, {show_number(high)}]"

@@ -303,7 +303,7 @@ def _describe(table: pd.DataFrame, settings: HarmoniseSettings) -> str:
     ]
     sentences.append(
         f"Reference: {settings.reference}. A drift test that does not reject is no proof of"
-        " stability: with 60 shared months it finds a drift of 6 % per decade in about one case of"
+        " stability: with 60 shared months it finds a drift of 6% per decade in about one case of"
         " three."
     )
     return " ".join(sentences)

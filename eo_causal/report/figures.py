@@ -152,7 +152,10 @@ def zone_map_figure(
     """Zones over a map layer, with the coastline where one is given."""
     from matplotlib.patheffects import withStroke
 
-    figure = new_figure(8.0, 5.4)
+    west, south, east, north = zone_frame.total_bounds
+    margin = 0.12 * max(east - west, north - south)
+    tall = (north - south + 2 * margin) / (east - west + 2 * margin)
+    figure = new_figure(8.0, min(8.0, max(3.2, 7.0 * tall + 0.8)))
     axis = figure.subplots()
     axis.set_facecolor("#eceff3")
     if background is not None:
@@ -163,8 +166,6 @@ def zone_map_figure(
         )  # fmt: skip
         figure.colorbar(mesh, ax=axis, label=label, shrink=0.85)
     halo = withStroke(linewidth=3, foreground="white")
-    west, south, east, north = zone_frame.total_bounds
-    margin = 0.12 * max(east - west, north - south)
     if coastline is not None:
         coastline.plot(ax=axis, color="0.25", lw=0.8)
     for zone, geometry in zip(zone_frame["zone"], zone_frame.geometry, strict=True):

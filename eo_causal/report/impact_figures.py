@@ -51,8 +51,15 @@ def write_figures(study: Any, folder: Path, scale: float, units: str) -> dict[st
         )
     if study.land_cover is not None:
         area = study.land_cover.area
-        drawn["land_cover"] = figures.land_cover_figure(area, list(dict.fromkeys(area["class"])))
+        drawn["land_cover"] = figures.land_cover_figure(area, _visible_classes(area))
     return {name: figures.save_figure(figure, folder, name) for name, figure in drawn.items()}
+
+
+def _visible_classes(area: Any) -> list[str]:
+    """Classes that ever cover a thousandth of the map; the others stand in the table."""
+    largest = area.groupby("class", sort=False)["area_km2"].max()
+    total = area.groupby("year")["area_km2"].sum().max()
+    return [str(name) for name in largest.index[largest >= total / 1000]]
 
 
 def _scaled(table: Any, scale: float) -> Any:

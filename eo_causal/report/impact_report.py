@@ -10,6 +10,7 @@ import pandas as pd
 import xarray as xr
 from pydantic import Field
 
+from eo_causal.core.display import show_p, show_units
 from eo_causal.core.effect import Effect
 from eo_causal.core.settings import Settings
 from eo_causal.impact.breakpoints import BreakpointResult
@@ -17,6 +18,7 @@ from eo_causal.impact.checks import CheckResult
 from eo_causal.impact.counterfactual import ImpactResult
 from eo_causal.impact.landcover import IntensityResult
 from eo_causal.impact.optics import DepthResult
+from eo_causal.impact.published import PublishedSettings
 from eo_causal.report import impact_figures, impact_sections
 from eo_causal.report.html import KeyNumber, Page, render
 from eo_causal.report.maps import write_cog
@@ -55,6 +57,10 @@ class ImpactStudy:
         Background lines.
     comparison : DataFrame or None
         Published beside computed numbers.
+    published : PublishedSettings or None
+        Where the published numbers come from.
+    mode : str
+        ``default`` or ``paper``.
     truth : dict or None
         Known truth of a simulated study, in m-1.
     data_tables : dict
@@ -84,6 +90,8 @@ class ImpactStudy:
     layers: xr.Dataset | None
     coastline: geopandas.GeoDataFrame | None
     comparison: pd.DataFrame | None
+    published: PublishedSettings | None
+    mode: str
     truth: dict[str, Any] | None
     data_tables: dict[str, pd.DataFrame]
     sensor_changes: tuple[str, ...]
@@ -97,11 +105,12 @@ def write_impact_report(study: ImpactStudy, settings: ReportSettings, *, folder:
     """Write every output of an impact study below ``folder``."""
     scale = settings.display_scale
     units = display_units(scale, study.impact.units)
-    answer = headline(study, scale, units)
+    shown = show_units(units)
+    answer = headline(study, scale, shown)
     results = impact_results(study, scale, units) | {"headline": answer}
     write_results(folder, results)
     _write_tables(study, folder / "tables", scale)
-    pictures = impact_figures.write_figures(study, folder / "figures", scale, units)
+    pictures = impact_figures.write_figures(study, folder / "figures", scale, shown)
     if study.layers is not None:
         note = "Descriptive means, not causal effects."
         run_id = str(study.provenance["run_id"])
@@ -114,8 +123,8 @@ def write_impact_report(study: ImpactStudy, settings: ReportSettings, *, folder:
         title=study.title,
         question=study.question,
         answer=answer,
-        numbers=key_numbers(study, scale, units),
-        sections=impact_sections.all_sections(study, pictures, scale, units),
+        numbers=key_numbers(study, scale, shown),
+        sections=impact_sections.all_sections(study, pictures, scale, shown),
         footer=f"Run {study.provenance['run_id']}, eo_causal {study.provenance['versions']['eo_causal']}."
         " Every number on this page is also in results.json and the tables folder.",
     )
@@ -142,7 +151,7 @@ def headline(study: ImpactStudy, scale: float, units: str) -> list[str]:
         " without the intervention"
     )
     if impact.method == "ucm_mle":
-        first += f" (z-test p = {impact.p_value:.4f}, published method)."
+        first += f" (z-test p {show_p(impact.p_value)}, published method)."
     else:
         first += f" (posterior probability of a change in this direction {1 - impact.p_value:.2%})."
     sentences = [first, study.depth.text.split(" Method:")[0]]

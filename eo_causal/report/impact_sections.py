@@ -5,7 +5,9 @@ from typing import Any
 
 import pandas as pd
 
+from eo_causal.core.display import show_number, show_units
 from eo_causal.report.html import Block, Callout, Code, Level, Paragraph, Picture, Section, Table
+from eo_causal.report.tables import format_value
 
 _LEVELS: dict[bool | None, Level] = {True: "pass", False: "fail", None: "open"}
 _CAPTIONS = {
@@ -26,6 +28,40 @@ _DATA_CAPTIONS = {
     " published path (cells with their centre inside, single precision), and with exact coverage",
     "harmonisation": "Lines between sensors, in ln Kd490, with their jackknife variances",
     "sensor_changes": "Steps of ln Kd490 where the sensors change",
+}
+_METHOD_PAPER = "2603.07331"
+_DEPARTURES = (
+    (
+        "model",
+        "local linear trend and season with shocks, by maximum likelihood; the trend's"
+        " variance is estimated as zero, so a fixed line carries the answer",
+        "local level and fixed months with priors; the posterior of the variances is integrated over",
+    ),
+    (
+        "interval",
+        "mean of monthly bounds: the uncertainty of one month",
+        "quantiles of the average over all months, draw by draw",
+    ),
+    (
+        "break date",
+        "months shuffled, which takes memory for a break",
+        "largest F statistic against autoregressive series, which allows for memory and search",
+    ),
+    (
+        "placebos",
+        "12-month windows; p = k / n, which can be zero",
+        "windows as long as the real one; p = (k + 1) / (n + 1)",
+    ),
+    ("euphotic depth", "no interval", "interval from every draw"),
+    ("land-cover rate", "divided by the time span twice", "divided once"),
+)
+_READABLE = {
+    "response": "observed",
+    "point_pred": "expected",
+    "point_pred_lower": "expected_lower",
+    "point_pred_upper": "expected_upper",
+    "point_effect": "difference",
+    "n_months": "months",
 }
 ASSUMPTIONS = (
     ("The controls were not affected by the intervention", "control_contamination"),
@@ -108,22 +144,21 @@ def _estimate(study: Any, pictures: dict[str, Path], scale: float, units: str) -
         Table(_summary_table(impact.table, scale, units), f"Summary, {units}; relative in percent")
     )
     diagnostics = [
-        {"diagnostic": name, "value": str(value)}
+        {"diagnostic": _words(name), "value": str(value) if name == "seed" else format_value(value)}
         for name, value in impact.diagnostics.items()
-        if not isinstance(value, dict)
+        if not isinstance(value, dict | list)
     ]
-    blocks.append(Table(annual_means(impact.series) * _factors(scale), f"Annual means, {units}"))
+    annual = annual_means(impact.series * scale).rename(columns=_READABLE)
+    blocks.append(Table(annual, f"Annual means, {units}"))
     post = impact.series[impact.series.index >= impact.diagnostics["intervention"]]
-    monthly = post[
-        ["response", "point_pred", "point_pred_lower", "point_pred_upper", "point_effect"]
-    ]
+    monthly = post[list(_READABLE)[:-1]].rename(columns=_READABLE)
     blocks.append(Table(monthly * scale, f"Months after the intervention, {units}"))
     blocks.append(Table(pd.DataFrame(diagnostics), "How it was computed"))
     return blocks
 
 
-def _factors(scale: float) -> pd.Series:
-    return pd.Series({"response": scale, "point_pred": scale, "point_effect": scale, "n_months": 1})
+def _words(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def _summary_table(table: pd.DataFrame, scale: float, units: str) -> pd.DataFrame:
@@ -138,10 +173,10 @@ def _summary_table(table: pd.DataFrame, scale: float, units: str) -> pd.DataFram
         row: dict[str, Any] = {"": title}
         for column in ("average", "cumulative"):
             values = table.loc[column]
-            text = f"{values[name] * factor:.4g}"
+            text = show_number(values[name] * factor)
             if f"{name}_lower" in values:
                 low, high = values[f"{name}_lower"] * factor, values[f"{name}_upper"] * factor
-                text += f"  [{low:.4g}, {high:.4g}]"
+                text += f"  [{show_number(low)}, {show_number(high)}]"
             row[column] = text
         rows.append(row)
     return pd.DataFrame(rows)
@@ -150,7 +185,7 @@ def _summary_table(table: pd.DataFrame, scale: float, units: str) -> pd.DataFram
 def _sensitivity(study: Any, pictures: dict[str, Path], scale: float, units: str) -> list[Block]:
     blocks: list[Block] = []
     for check in study.checks:
-        blocks.append(Callout(_LEVELS[check.passed], check.name.replace("_", " "), check.text))
+        blocks.append(Callout(_LEVELS[check.passed], _words(check.name), check.text))
         blocks += _picture(pictures, check.name)
         if len(check.table) and check.name not in ("fit", "pre_trend"):
             same_units = check.name not in ("control_contamination", "local_confounders")
@@ -189,21 +224,37 @@ def _land_cover(study: Any, pictures: dict[str, Path]) -> list[Block]:
     return [
         Paragraph(cover.text),
         *_picture(pictures, "land_cover"),
-        Table(cover.area, "Area by class and year"),
+        Table(_areas(cover.area), "Area by class and year, km²"),
         Table(cover.interval, "Speed of change by interval"),
         Table(cover.category, "Gains and losses by class"),
         Table(cover.components, "Quantity, exchange and shift"),
     ]
 
 
+def _areas(area: pd.DataFrame) -> pd.DataFrame:
+    table = area.pivot_table(index="class", columns="year", values="area_km2", sort=False)
+    return table.rename(index=_words, columns=str).rename_axis("class").rename_axis(columns=None)
+
+
 def _published(study: Any) -> list[Block]:
+    """Published numbers beside ours, and why they differ."""
+    caption = f"Published in {study.published.source}, and computed here"
+    numbers = study.comparison.assign(units=study.comparison["units"].map(show_units))
+    if study.mode != "paper":
+        blocks: list[Block] = [Table(numbers, caption)]
+        if _METHOD_PAPER in study.published.source:
+            table = pd.DataFrame(_DEPARTURES, columns=["", "published", "here"])
+            blocks.append(Table(table, "Where this departs from the publication, and why"))
+        return blocks
+    facts = study.impact.diagnostics
     text = (
         "The published numbers are one early stop of an optimiser on a flat ridge of the likelihood;"
-        " here the maximum is used, so that the small differences are ours to explain. The published"
-        " interval is that of a single month, and the published placebo p of 0 is impossible with 40"
+        f" here the maximum is used (log-likelihood {facts['log_likelihood']:.4f}; the library's"
+        f" default optimiser stops at {facts['log_likelihood_default']:.4f}). The published interval"
+        " is that of a single month, and a placebo p of 0 is impossible with a finite number of"
         " dates. The default mode answers the same question with a full posterior."
     )
-    return [Paragraph(text), Table(study.comparison)]
+    return [Paragraph(text), Table(numbers, caption)]
 
 
 def _data(study: Any, pictures: dict[str, Path]) -> list[Block]:

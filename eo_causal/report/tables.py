@@ -7,6 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from eo_causal.core.display import show_number
+
+SHORT_TEXT = 12  # longest text that is kept on one line, months among them
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -34,14 +37,9 @@ def html_table(table: pd.DataFrame, max_rows: int = 400) -> str:
         f"<th{_number_class(_is_number(shown[column]))}>{escape(_words(str(column)))}</th>"
         for column in shown.columns
     )
-    years = [str(column) == "year" for column in shown.columns]
     rows = []
     for values in shown.itertuples(index=False):
-        cells = "".join(
-            f"<td>{value}</td>" if is_year else _cell(value)
-            for value, is_year in zip(values, years, strict=True)
-        )
-        rows.append(f"<tr>{cells}</tr>")
+        rows.append(f"<tr>{''.join(_cell(value) for value in values)}</tr>")
     more = ""
     if len(named) > max_rows:
         more = f'<p class="note">{len(named) - max_rows} more rows in the table files.</p>'
@@ -63,9 +61,9 @@ def format_value(value: Any) -> str:
     if isinstance(value, bool | np.bool_):
         return "yes" if value else "no"
     if isinstance(value, float | np.floating):
-        return f"{float(value):.4g}"
+        return show_number(float(value))
     if isinstance(value, int | np.integer):
-        return f"{int(value):,}"
+        return f"{int(value):,}" if abs(int(value)) >= 10_000 else str(value)
     if isinstance(value, pd.Timestamp):
         return f"{value:%Y-%m}"
     return str(value)
@@ -73,13 +71,14 @@ def format_value(value: Any) -> str:
 
 def _cell(value: Any) -> str:
     number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-    return f"<td{_number_class(number)}>{escape(format_value(value))}</td>"
+    text = format_value(value)
+    short = ' class="short"' if len(text) <= SHORT_TEXT else ""
+    return f"<td{_number_class(number) or short}>{escape(text)}</td>"
 
 
 def _is_number(column: pd.Series) -> bool:
     kind = pd.api.types
-    is_year = column.name == "year"
-    return bool(kind.is_numeric_dtype(column) and not kind.is_bool_dtype(column)) and not is_year
+    return bool(kind.is_numeric_dtype(column) and not kind.is_bool_dtype(column))
 
 
 def _number_class(number: bool) -> str:
