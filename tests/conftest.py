@@ -1,6 +1,7 @@
 """Fixtures that all tests share."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ def data_folder() -> Path:
 
 
 def pytest_terminal_summary(terminalreporter) -> None:
-    """List what the statistical studies measured (``record_property``)."""
+    """List what the statistical studies measured (fixture ``measured``)."""
     lines = [
         f"{report.nodeid.split('::', 1)[1]}: {name} = {value:.4g}"
         for report in terminalreporter.getreports("passed")
@@ -32,3 +33,9 @@ def pytest_terminal_summary(terminalreporter) -> None:
 def full_size() -> bool:
     """Whether the full-size statistical studies were asked for (``EO_CAUSAL_SIZE=full``)."""
     return os.environ.get("EO_CAUSAL_SIZE") == "full"
+
+
+@pytest.fixture
+def measured(record_property) -> Callable[[str, float], None]:
+    """Record a measured figure; listed at the end of the run."""
+    return lambda name, value: record_property(name, float(value))

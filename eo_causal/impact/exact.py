@@ -20,6 +20,7 @@ from eo_causal.impact.priors import CoefficientPrior, coefficient_prior, log_sca
 RATIO_SCALE = 0.02
 EDGE_WEIGHT = 1e-4
 MAX_WIDENINGS = 2
+SAMPLING_REFINEMENT = 8
 
 
 @dataclass(frozen=True)
@@ -132,8 +133,16 @@ class ExactPosterior:
         return (low + high) / 2
 
 
-def exact_posterior(model: ImpactModel) -> ExactPosterior:
+def exact_posterior(model: ImpactModel, *, refinement: int = 1) -> ExactPosterior:
     """Compute the grid posterior of one series.
+
+    Parameters
+    ----------
+    model : ImpactModel
+        The series.
+    refinement : int
+        Scale nodes per posterior sd of ln noise_sd. One is enough for all integrals; draws need
+        more (:func:`sample_parameters`).
 
     Warns
     -----
@@ -142,7 +151,7 @@ def exact_posterior(model: ImpactModel) -> ExactPosterior:
     """
     ratio_max, low, high = 10.0, 0.02, 2.0
     for _ in range(MAX_WIDENINGS + 1):
-        posterior = _on_grid(model, ratio_max, low, high)
+        posterior = _on_grid(model, ratio_max, low, high, refinement)
         by_scale, by_ratio = posterior.weights.sum(0), posterior.weights.sum(1)
         at_low, at_high = by_scale[0] > EDGE_WEIGHT, by_scale[-1] > EDGE_WEIGHT
         at_ratio = model.settings.level == "local_level" and by_ratio[-1] > EDGE_WEIGHT
@@ -160,9 +169,11 @@ def exact_posterior(model: ImpactModel) -> ExactPosterior:
     return posterior
 
 
-def _on_grid(model: ImpactModel, ratio_max: float, low: float, high: float) -> ExactPosterior:
+def _on_grid(
+    model: ImpactModel, ratio_max: float, low: float, high: float, refinement: int
+) -> ExactPosterior:
     n = len(model.outcome)
-    n_scales = int(np.ceil(np.log(high / low) * np.sqrt(2 * n))) + 1
+    n_scales = int(np.ceil(refinement * np.log(high / low) * np.sqrt(2 * n))) + 1
     scales = np.exp(np.linspace(np.log(low), np.log(high), n_scales))
     prior = coefficient_prior(model)
     nodes = ratio_nodes(model, prior, ratio_max)
@@ -262,18 +273,23 @@ def _joint_basis(information: Floats, fixed: Floats) -> tuple[Floats, Floats, Fl
 
 
 def sample_parameters(
-    posterior: ExactPosterior, n_draws: int, random: np.random.Generator
+    model: ImpactModel, n_draws: int, random: np.random.Generator
 ) -> tuple[Floats, Floats, Floats]:
     """Independent posterior draws of the parameters, standardised scale.
+
+    Scales are drawn from a fine grid and spread evenly over its cells, so that ranks of a true
+    value among draws are uniform.
 
     Returns
     -------
     level_sd, noise_sd : (draw,) arrays
     coefficient : (draw, q) array
     """
+    posterior = exact_posterior(model, refinement=SAMPLING_REFINEMENT)
     flat = random.choice(posterior.weights.size, n_draws, p=posterior.weights.ravel())
     row, column = np.unravel_index(flat, posterior.weights.shape)
-    noise_sd = posterior.scales[column]
+    cell = np.log(posterior.scales[1] / posterior.scales[0])
+    noise_sd = posterior.scales[column] * np.exp(cell * (random.random(n_draws) - 0.5))
     level_sd = posterior.ratios[row] * noise_sd
     n_coefficients = len(posterior.nodes[0].score)
     coefficient = np.empty((n_draws, n_coefficients))

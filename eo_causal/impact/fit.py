@@ -66,10 +66,9 @@ def fit_impact(
     """
     model = build_model(outcome, controls, settings, intervention, post_end)
     _warn_of_trends(model)
-    posterior = exact_posterior(model)
     if settings.engine == "exact":
-        return _fit_exact(model, posterior, seed=seed, units=units)
-    return _fit_nuts(model, posterior, seed=seed, units=units)
+        return _fit_exact(model, seed=seed, units=units)
+    return _fit_nuts(model, seed=seed, units=units)
 
 
 def _warn_of_trends(model: ImpactModel) -> None:
@@ -111,13 +110,9 @@ def exact_effect(model: ImpactModel, posterior: ExactPosterior | None = None) ->
     }
 
 
-def _fit_exact(
-    model: ImpactModel, posterior: ExactPosterior, *, seed: int, units: str
-) -> ImpactResult:
+def _fit_exact(model: ImpactModel, *, seed: int, units: str) -> ImpactResult:
     random = generator(seed, "exact")
-    level_sd, noise_sd, coefficient = sample_parameters(
-        posterior, model.settings.n_exact_draws, random
-    )
+    level_sd, noise_sd, coefficient = sample_parameters(model, model.settings.n_exact_draws, random)
     draws = ParameterDraws(level_sd, noise_sd, coefficient)
     paths = simulate_counterfactual(model, draws, random)
     diagnostics: dict[str, Any] = {
@@ -135,9 +130,7 @@ def _fit_exact(
     )  # fmt: skip
 
 
-def _fit_nuts(
-    model: ImpactModel, posterior: ExactPosterior, *, seed: int, units: str
-) -> ImpactResult:
+def _fit_nuts(model: ImpactModel, *, seed: int, units: str) -> ImpactResult:
     from eo_causal.impact.posterior import check_convergence, diagnose, mcse_of_average
     from eo_causal.impact.structural import sample_nuts
 
@@ -155,7 +148,7 @@ def _fit_nuts(
     tail = (1 - model.settings.interval_level) / 2
     shaped = xr.DataArray(average.reshape(draws.n_chains, -1), dims=("chain", "draw"))
     errors = mcse_of_average(shaped, (tail, 1 - tail))
-    agreement = compare_engines(model, posterior, average, draws, errors)
+    agreement = compare_engines(model, exact_posterior(model), average, draws, errors)
     diagnostics: dict[str, Any] = {
         "engine": "nuts",
         "sampler": sampler,

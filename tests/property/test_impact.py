@@ -15,7 +15,7 @@ from scipy.stats import chisquare
 from eo_causal.impact.breakpoints import sup_f, sup_f_test
 from eo_causal.impact.checks import CheckInput, placebo_in_space
 from eo_causal.impact.counterfactual import ParameterDraws, simulate_counterfactual
-from eo_causal.impact.exact import exact_posterior, sample_parameters
+from eo_causal.impact.exact import sample_parameters
 from eo_causal.impact.fit import exact_effect
 from eo_causal.impact.model import ImpactSettings, build_model
 from eo_causal.impact.zones import RoleSettings, zone_controls, zone_outcome
@@ -41,18 +41,18 @@ def covers(effect, truth):
 
 
 @pytest.mark.parametrize("truth", [0.6, 0.0], ids=["effect", "null"])
-def test_intervals_cover(full_size, truth, record_property):
+def test_intervals_cover(full_size, truth, measured):
     n = 500 if full_size else 200
     frames = [local_level_series(seed, effect=truth) for seed in range(FIRST_SEED, FIRST_SEED + n)]
     effects = [effect_of(frame) for frame in frames]
     share = float(np.mean([covers(effect, truth) for effect in effects]))
     means = np.array([effect["mean"] for effect in effects])
-    record_property("coverage", share)
+    measured("coverage", share)
     assert (0.925 if full_size else 0.92) <= share <= (0.975 if full_size else 0.98)
     assert abs(means.mean() - truth) < 2 * means.std(ddof=1) / np.sqrt(n)
 
 
-def test_autocorrelated_errors_make_no_effects(full_size, record_property):
+def test_autocorrelated_errors_make_no_effects(full_size, measured):
     """AR(1) errors, rho .6: the level takes them up, so the interval is wide, never narrow."""
     n = 500 if full_size else 100
     wrong = 0
@@ -61,7 +61,7 @@ def test_autocorrelated_errors_make_no_effects(full_size, record_property):
         shocks = np.random.default_rng(seed + 10**6).normal(0, 0.5 * 0.8, 400)
         frame["y"] += autoregressive(shocks, 0.6)[100:]
         wrong += not covers(effect_of(frame), 0.0)
-    record_property("false_positives", wrong / n)
+    measured("false_positives", wrong / n)
     assert wrong / n <= 0.075
 
 
@@ -82,7 +82,7 @@ def prior_predictive(model, random):
 def ranks(model, truth, random, settings):
     """How many of 99 posterior draws lie below the truth, for every quantity."""
     fitted = dataclasses.replace(model, settings=settings)
-    draws = ParameterDraws(*sample_parameters(exact_posterior(fitted), 99, random))
+    draws = ParameterDraws(*sample_parameters(fitted, 99, random))
     sums = simulate_counterfactual(fitted, draws, random).sum(axis=1)
     columns = [draws.level_sd, draws.noise_sd, draws.coefficient[:, 0], draws.coefficient[:, -1]]
     return [
@@ -91,7 +91,7 @@ def ranks(model, truth, random, settings):
 
 
 @pytest.mark.filterwarnings("ignore:the variance grid:eo_causal.errors.EOCausalWarning")
-def test_simulation_based_calibration(full_size, record_property):
+def test_simulation_based_calibration(full_size, measured):
     """Ranks of prior draws within their posteriors are uniform, and not so for a wrong model."""
     n = 2000 if full_size else 500
     frame = local_level_series(1, n=120, post=24)
@@ -105,8 +105,8 @@ def test_simulation_based_calibration(full_size, record_property):
         right_ranks.append(ranks(simulated, truth, random, chosen))
         wrong_ranks.append(ranks(simulated, truth, random, wrong))
     p_right, p_wrong = (smallest_p(np.array(found)) for found in (right_ranks, wrong_ranks))
-    record_property("smallest_p", p_right)
-    record_property("smallest_p_misspecified", p_wrong)
+    measured("smallest_p", p_right)
+    measured("smallest_p_misspecified", p_wrong)
     assert p_right > 0.001
     assert p_wrong < 0.001
 
@@ -117,7 +117,7 @@ def smallest_p(found):
     return min(1.0, min(p_values) * len(p_values))
 
 
-def test_sup_f_holds_its_size_and_finds_a_step(full_size, record_property):
+def test_sup_f_holds_its_size_and_finds_a_step(full_size, measured):
     n = 300 if full_size else 100
     n_bootstrap = 999 if full_size else 199
     random = np.random.default_rng(0)
@@ -127,7 +127,7 @@ def test_sup_f_holds_its_size_and_finds_a_step(full_size, record_property):
     power = float(np.mean([test["p_value"] <= 0.05 for test in steps]))
     date_error = float(np.median([abs(test["index"] - 256) for test in steps]))
     for name, value in (("size", size), ("power", power), ("date_error", date_error)):
-        record_property(name, value)
+        measured(name, value)
     assert size <= 0.08 + (0 if full_size else 0.02)
     assert power >= 0.95
     assert date_error <= 2
@@ -166,10 +166,10 @@ def test_placebo_in_space_ranks_a_true_effect_first(full_size):
     assert sum(first) >= 0.9 * n
 
 
-def test_placebo_in_space_is_uniform_without_an_effect(full_size, record_property):
+def test_placebo_in_space_is_uniform_without_an_effect(full_size, measured):
     n = 100 if full_size else 30
     p_values = pd.Series([space_p_value(seed, 0.0) for seed in range(100, 100 + n)])
     bins = np.bincount(((p_values * 20).round().astype(int) - 1) // 4, minlength=5)
     found = chisquare(bins).pvalue
-    record_property("p", found)
+    measured("p", found)
     assert found > 0.01

@@ -108,7 +108,7 @@ def test_kalman_filter_gives_the_same_density(series, settings):
 def test_draws_have_the_moments_of_the_grid(complete, settings, variant):
     model = models(complete, settings)[variant]
     posterior = exact_posterior(model)
-    level, noise, coefficient = sample_parameters(posterior, 40_000, np.random.default_rng(1))
+    level, noise, coefficient = sample_parameters(model, 40_000, np.random.default_rng(1))
     for name, values in (("level_sd", level), ("noise_sd", noise)):
         mean, sd = scale_moments(posterior)[name]
         assert values.mean() == pytest.approx(mean, abs=5 * sd / 200 + 1e-12)

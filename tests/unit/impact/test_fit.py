@@ -179,7 +179,7 @@ def test_engines_that_disagree_are_refused(shift):
     exact = exact_effect(model)
     from eo_causal.impact.exact import sample_parameters
 
-    draws = ParameterDraws(*sample_parameters(posterior, 4000, random), n_chains=4)
+    draws = ParameterDraws(*sample_parameters(model, 4000, random), n_chains=4)
     average = random.normal(exact["mean"] + shift * exact["sd"], exact["sd"], 4000)
     errors = {"ess": 4000.0, "mean": exact["sd"] / 63, "lower": 0.01, "upper": 0.01}
     with pytest.raises(FitError, match="mean") as caught:
