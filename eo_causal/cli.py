@@ -14,7 +14,8 @@ from typing import Annotated, Any
 import typer
 from typer.exceptions import TyperException
 
-from eo_causal.errors import EOCausalError, EOCausalWarning
+from eo_causal.core.sources import without_secrets
+from eo_causal.errors import EOCausalError, EOCausalWarning, StorageError
 
 app = typer.Typer(
     help="Causal answers from satellite rasters, run from YAML.",
@@ -188,7 +189,8 @@ def main() -> None:
     """Entry point: errors become one line on standard error and their exit code."""
     debug = "--debug" in sys.argv
     arguments = [word for word in sys.argv[1:] if word != "--debug"]
-    signal.signal(signal.SIGTERM, _terminate)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
     if not debug:
         sys.excepthook = _show_unexpected
     with _warnings_as_lines():
@@ -207,6 +209,14 @@ def _guarded(arguments: list[str], *, debug: bool) -> int:
     except (KeyboardInterrupt, typer.Abort):
         _print("Interrupted. The same command goes on where this one stopped.")
         return 130
+    except OSError as error:
+        if debug or error.errno is None or error.filename is None:
+            raise
+        _print(
+            f"{StorageError.__name__}: {error.filename}: {error.strerror}. Choose a folder that can"
+            " be written with --out, or free space."
+        )
+        return StorageError.exit_code
     except TyperException as error:
         _print(f"Usage error: {error} See `eo-causal --help`.")
         return 2
@@ -217,12 +227,25 @@ def _show_unexpected(kind: type[BaseException], error: BaseException, trace: Any
     with tempfile.NamedTemporaryFile(
         "w", prefix="eo-causal-", suffix=".log", delete=False, encoding="utf-8"
     ) as log:
-        traceback.print_exception(kind, error, trace, file=log)
+        log.write(without_secrets("".join(traceback.format_exception(kind, error, trace))))
     first = (str(error).splitlines() or [""])[0]
     _print(f"Unexpected {kind.__name__}: {first} (traceback in {log.name})")
 
 
-def _terminate(number: int, frame: Any) -> None:
+def _stop(number: int, frame: Any) -> None:
+    """End the run; a little later where distributed watches the garbage collector.
+
+    Python drops what is raised inside such a callback, and the signal would be lost.
+    """
+    inside = frame
+    while inside is not None:
+        if inside.f_code.co_name == "_gc_callback":
+            signal.signal(signal.SIGALRM, lambda _, later: _stop(number, later))
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            return
+        inside = inside.f_back
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
     raise SystemExit(128 + number)
 
 
@@ -253,7 +276,7 @@ def _prepare(config: str, sets: list[str] | None, out: Path | None, scheduler: s
 
 
 def _print(text: str) -> None:
-    typer.echo(text, err=True)
+    typer.echo(without_secrets(text), err=True)
 
 
 def _show_begin(name: str, cached: bool) -> None:

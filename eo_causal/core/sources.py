@@ -14,6 +14,24 @@ from eo_causal.errors import UnsafeSourceError
 Resolver = Callable[[str], Sequence[str]]
 
 
+_SECRETS = (
+    (re.compile(r"(\w+://)[^\s/?#'\"@]*@"), r"\1"),
+    (re.compile(r"(\w+://[^\s?#'\"]*)[?#][^\s'\"]*"), r"\1"),
+    (re.compile(r"(?i)\b(authorization|bearer)\b[:= ]+(bearer |basic )?\S+"), r"\1 ..."),
+)
+
+
+def without_secrets(text: str) -> str:
+    """Text with every URL cut down to host and path, and without credentials.
+
+    >>> without_secrets("GET https://me:pass@data.org/a.tif?sig=0a1b failed")
+    'GET https://data.org/a.tif failed'
+    """
+    for pattern, kept in _SECRETS:
+        text = pattern.sub(kept, text)
+    return text
+
+
 def resolve_host(host: str) -> list[str]:
     """All addresses a host name stands for."""
     try:
@@ -68,13 +86,25 @@ class SourcePolicy:
         return self._check_path(Path(text))
 
     def _check_path(self, path: Path) -> Path:
-        real = path.resolve()
+        try:
+            real = path.resolve()
+        except (OSError, RuntimeError) as error:
+            raise UnsafeSourceError(
+                f"{path.name[:80]}: cannot be followed to a file ({error}). Give the file's own path.",
+                source=str(path),
+            ) from error
         if not any(real.is_relative_to(root.resolve()) for root in self.roots):
             allowed = ", ".join(str(root) for root in self.roots)
             raise UnsafeSourceError(
                 f"{path} lies outside the folders a run may read ({allowed}). Add its folder to"
                 " data.roots.", source=str(path),
             )  # fmt: skip
+        for item in real.rglob("*") if os.path.isdir(real) else ():
+            if item.is_symlink() and not Path(os.path.realpath(item)).is_relative_to(real):
+                raise UnsafeSourceError(
+                    f"{item}: a link that leaves its store. Put the file itself there.",
+                    source=str(item),
+                )
         return real
 
     def _check_url(self, url: str) -> str:

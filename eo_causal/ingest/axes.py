@@ -20,7 +20,7 @@ def decode_times(values: NDArray[Any], attrs: dict[str, Any], source: str) -> pd
     Raises
     ------
     TimeAxisError
-        No usable units, a 360-day or other non-standard calendar, or numbers that are an index.
+        Units or numbers that are no time, a 360-day or other non-standard calendar, or an index.
     """
     units, calendar = str(attrs.get("units", "")), str(attrs.get("calendar", "standard"))
     if " since " not in units:
@@ -34,7 +34,18 @@ def decode_times(values: NDArray[Any], attrs: dict[str, Any], source: str) -> pd
             source=source, calendar=calendar,
         )  # fmt: skip
     raw = xr.Dataset({"time": ("time", values, {"units": units, "calendar": calendar})})
-    decoded = pd.DatetimeIndex(xr.decode_cf(raw)["time"].to_numpy())
+    try:
+        decoded = pd.DatetimeIndex(xr.decode_cf(raw)["time"].to_numpy())
+    except (ValueError, TypeError, OverflowError) as error:
+        raise TimeAxisError(
+            f"{source}: its times cannot be decoded with units {units!r}. Correct the file.",
+            source=source, units=units,
+        ) from error  # fmt: skip
+    if decoded.hasnans:
+        raise TimeAxisError(
+            f"{source}: {int(decoded.isna().sum())} of {len(decoded)} times are missing. Correct the"
+            " file.", source=source, n_missing=int(decoded.isna().sum()),
+        )  # fmt: skip
     looks_like_index = len(decoded) > 1 and (decoded.max() - decoded.min()) < pd.Timedelta(days=2)
     if looks_like_index and decoded.year.max() == 1970:
         raise TimeAxisError(

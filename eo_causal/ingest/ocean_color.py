@@ -22,9 +22,17 @@ from eo_causal.errors import (
     UnitsError,
 )
 from eo_causal.ingest.axes import cut, decode_times, monthly, normalise_grid, snap_to
+from eo_causal.ingest.binned import (
+    GROUP,
+    BinnedArray,
+    binned_grid,
+    binned_units,
+    find_binned,
+)
+from eo_causal.ingest.composite import composite
 from eo_causal.ingest.read import FileArray, Header, Variable, decode, read_header, read_raw
 
-Convention = Literal["obpg_l3m", "oc_cci", "erddap", "cmems", "olci", "generic"]
+Convention = Literal["obpg_l3m", "obpg_l3b", "oc_cci", "erddap", "cmems", "olci", "generic"]
 KD490_NAMES = ("kd_490", "kd490", "k490", "kd489")
 PURE_WATER = 0.0166
 MEDIAN_LIMIT = 0.5
@@ -46,6 +54,9 @@ class OceanColorSettings(Settings):
     )
     time_step: Literal["month", "as_is"] = Field(
         default="month", description="month puts every step on the first of its month"
+    )
+    composite: Literal["none", "geometric_mean", "mean", "median"] = Field(
+        default="none", description="how several images of a month become one; none refuses them"
     )
     bounds: Bounds | None = None
     period: Period | None = None
@@ -122,6 +133,10 @@ def read_ocean_variable(
     source = str(paths[0]) if len(paths) == 1 else f"{Path(paths[0]).parent} ({len(paths)} files)"
     if settings.bounds is not None:
         joined = cut(joined, settings.bounds, source)
+    if settings.composite != "none":
+        made = composite(joined, "month", settings.composite)
+        count(images_composited=joined.sizes["time"])
+        joined = made[str(joined.name)]
     if settings.time_step == "month":
         joined = monthly(joined, settings.period, source)
     return joined
@@ -131,6 +146,8 @@ def detect_convention(header: Header) -> Convention:
     """Whose file this is, from its header."""
     names = {name.lower() for name in header.variables}
     attrs = {key.lower(): str(value) for key, value in header.attrs.items()}
+    if GROUP in header.groups:
+        return "obpg_l3b"
     if attrs.get("processing_level") == "L3 Mapped" or "palette" in names:
         return "obpg_l3m"
     if header.kind == "zarr" and "kd489" in names:
@@ -146,13 +163,15 @@ def detect_convention(header: Header) -> Convention:
 
 def _open_one(path: Path, wanted: list[str], settings: OceanColorSettings) -> xr.DataArray:
     header = read_header(path)
-    variable = find_variable(header, wanted)
     convention = settings.convention or detect_convention(header)
+    if convention == "obpg_l3b":
+        return _open_binned(header, wanted, settings)
+    variable = find_variable(header, wanted)
     dims, fixed = _axes(variable, header)
     data = _lazy(FileArray(path, header.kind, variable))
     array = xr.DataArray(data, dims=variable.dims).isel(dict.fromkeys(fixed, 0))
     array = array.rename({old: new for new, old in dims.items()})
-    stamps = _times(header, dims, convention, settings)
+    stamps = _times(header, dims, settings)
     if "time" not in array.dims:
         array = array.expand_dims("time")
     array = array.transpose("time", "y", "x").assign_coords(
@@ -172,6 +191,32 @@ def _open_one(path: Path, wanted: list[str], settings: OceanColorSettings) -> xr
     return normalise_grid(array.rename(variable.name), str(path))
 
 
+def _open_binned(header: Header, wanted: list[str], settings: OceanColorSettings) -> xr.DataArray:
+    """A binned file on a regular grid as fine as its rows of bins."""
+    name = find_binned(header, wanted)
+    latitude, longitude = binned_grid(header, settings.bounds)
+    array = BinnedArray(header.path, name, latitude, longitude)
+    data = dask.array.from_array(
+        array, chunks=array.shape, asarray=False, name=False, meta=np.empty((0, 0, 0), np.float32)
+    )
+    return xr.DataArray(
+        data, dims=("time", "y", "x"), name=name,
+        coords={
+            "time": _times(header, {}, settings),
+            "latitude": ("y", latitude),
+            "longitude": ("x", longitude),
+        },
+        attrs={
+            "units": binned_units(header, name),
+            "long_name": name,
+            "source": header.path.name,
+            "source_variable": name,
+            "convention": "obpg_l3b",
+            "product": _product(header),
+        },
+    )  # fmt: skip
+
+
 def find_variable(header: Header, wanted: list[str]) -> Variable:
     """The first of the wanted variables a file has.
 
@@ -185,10 +230,9 @@ def find_variable(header: Header, wanted: list[str]) -> Variable:
             if found.lower() == name.lower() and len(variable.dims) >= 2:
                 return variable
     have = ", ".join(name for name, item in header.variables.items() if len(item.dims) >= 2)
-    binned = " It is a binned (L3b) file: use read_binned." if header.groups else ""
     raise ReadError(
         f"{header.path}: has no variable {' or '.join(wanted)} (it has {have or 'no array'})."
-        f"{binned} Name the variable in data.variable.",
+        " Name the variable in data.variable.",
         path=str(header.path), wanted=wanted,
     )  # fmt: skip
 
@@ -246,9 +290,7 @@ def _lazy(array: FileArray) -> Any:
     )
 
 
-def _times(
-    header: Header, dims: dict[str, str], convention: str, settings: OceanColorSettings
-) -> pd.DatetimeIndex:
+def _times(header: Header, dims: dict[str, str], settings: OceanColorSettings) -> pd.DatetimeIndex:
     if "time" in dims:
         name = dims["time"]
         if name not in header.variables:

@@ -1,6 +1,9 @@
 """The one loader: kinds by content, one mask rule, float32 with NaN, errors that name the file."""
 
+import base64
 import hashlib
+import math
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,13 +14,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eo_causal.core.artefacts import sha256_file
+from eo_causal.core.artefacts import list_files, sha256_file, sha256_json
 from eo_causal.core.sources import SourcePolicy
 from eo_causal.errors import IntegrityError, ReadError, ResourceLimitError
 
 MAX_RATIO = 1_000
 MAX_ARRAY_BYTES = 2**40
+MAX_CHUNK_BYTES = 2**28
 HUGE = 1e30
+_ZARR_METADATA = (".zarray", ".zattrs", ".zgroup", "zarr.json")
 _HDF5_LOCK = threading.Lock()
 
 _SIGNATURES = (
@@ -41,10 +46,12 @@ def detect_kind(path: Path) -> str:
     ReadError
         Missing, HDF4, or nothing this package reads.
     """
-    if path.is_dir():
+    if os.path.isdir(path):
         if any((path / name).is_file() for name in ("zarr.json", ".zgroup", ".zarray")):
             return "zarr"
         raise ReadError(f"{path}: a folder that is no Zarr store.", path=str(path))
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise ReadError(f"{path}: no regular file. Give a file or a Zarr store.", path=str(path))
     try:
         with path.open("rb") as stream:
             head = stream.read(12)
@@ -121,6 +128,8 @@ def read_header(path: Path) -> Header:
 def verify_sidecar(path: Path, sha256: str | None = None) -> None:
     """Compare a file with an expected hash, given or in ``<file>.sha256``.
 
+    The hash of a folder (a Zarr store) is that of the list of its files and their hashes.
+
     Raises
     ------
     IntegrityError
@@ -128,8 +137,8 @@ def verify_sidecar(path: Path, sha256: str | None = None) -> None:
     """
     sidecar = path.with_name(path.name + ".sha256")
     if sha256 is None and sidecar.is_file():
-        sha256 = sidecar.read_text(encoding="ascii", errors="replace").split()[0]
-    if sha256 is not None and path.is_file() and sha256_file(path) != sha256.lower():
+        sha256 = (sidecar.read_text(encoding="ascii", errors="replace").split() or [""])[0]
+    if sha256 is not None and _sha256(path) != sha256.lower():
         raise IntegrityError(
             f"{path}: its sha256 is not {sha256[:16]}... as expected. Download it again.",
             path=str(path), expected=sha256,
@@ -165,7 +174,7 @@ class FileArray:
 
     def __getitem__(self, key: Any) -> NDArray[np.float32]:
         raw = read_raw(self.path, self.kind, self.variable.name, key)
-        return decode(raw, self.variable.attrs)
+        return decode(raw, self.variable.attrs, f"{self.path}: variable {self.variable.name!r}")
 
 
 def read_raw(path: Path, kind: str, name: str, key: Any = ...) -> NDArray[Any]:
@@ -183,41 +192,55 @@ def read_raw(path: Path, kind: str, name: str, key: Any = ...) -> NDArray[Any]:
             return np.asarray(zarr.open_group(path, mode="r")[name][key])
         with _netcdf(path) as dataset:
             return np.asarray(dataset[name][key])
-    except (OSError, RuntimeError, ValueError, IndexError) as error:
+    except Exception as error:
         raise ReadError(
             f"{path}: variable {name!r}, slice {_shown(key)}, cannot be decoded ({error}). The file"
             " is damaged or ends early; fetch it again.", path=str(path), variable=name,
         ) from error  # fmt: skip
 
 
-def decode(raw: NDArray[Any], attrs: dict[str, Any]) -> NDArray[np.float32]:
-    """The one mask rule, then float32, then scale and offset."""
-    valid = valid_mask(raw, attrs)
-    values = raw.astype(np.float32)
-    scale, offset = attrs.get("scale_factor"), attrs.get("add_offset")
-    if scale is not None:
-        values = values * np.float32(scale)
-    if offset is not None:
-        values = values + np.float32(offset)
-    return np.where(valid, values, np.float32(np.nan)).astype(np.float32)
+def decode(raw: NDArray[Any], attrs: dict[str, Any], source: str = "") -> NDArray[np.float32]:
+    """The one mask rule, then float32, then scale and offset.
+
+    Raises
+    ------
+    ReadError
+        An attribute that decoding needs is no number; ``source`` says whose.
+    """
+    valid = valid_mask(raw, attrs, source)
+    values = np.where(valid, raw, 0).astype(np.float32)
+    scale, offset = _numbers(attrs, "scale_factor", source), _numbers(attrs, "add_offset", source)
+    usable = np.isfinite([*scale, *offset]).all() and all(scale != 0)
+    if len(scale) > 1 or len(offset) > 1 or not usable:
+        raise ReadError(
+            f"{source}: scale_factor {scale.tolist()} and add_offset {offset.tolist()} cannot decode"
+            " anything. Correct the attributes.", source=source,
+        )  # fmt: skip
+    with np.errstate(over="ignore", invalid="ignore"):
+        if len(scale):
+            values = values * np.float32(scale[0])
+        if len(offset):
+            values = values + np.float32(offset[0])
+    return np.where(valid & np.isfinite(values), values, np.float32(np.nan))
 
 
-def valid_mask(raw: NDArray[Any], attrs: dict[str, Any]) -> NDArray[np.bool_]:
+def valid_mask(raw: NDArray[Any], attrs: dict[str, Any], source: str = "") -> NDArray[np.bool_]:
     """True where a raw value is usable: not fill, finite, below 1e30, inside the valid range."""
     valid = np.ones(raw.shape, dtype=bool)
     for name in ("_FillValue", "missing_value"):
-        for fill in np.atleast_1d(attrs.get(name, [])):
-            valid &= raw != np.asarray(fill).astype(raw.dtype)
+        for fill in _numbers(attrs, name, source):
+            valid &= raw != _comparable(fill, raw.dtype)
     if raw.dtype.kind == "f":
         valid &= np.isfinite(raw)
         valid &= np.abs(np.where(valid, raw, 0)) <= HUGE
-    low, high = attrs.get("valid_min"), attrs.get("valid_max")
+    low, high = (_numbers(attrs, name, source) for name in ("valid_min", "valid_max"))
     if "valid_range" in attrs:
-        low, high = np.asarray(attrs["valid_range"])[:2]
-    if low is not None:
-        valid &= raw >= np.asarray(low, dtype=float).astype(raw.dtype)
-    if high is not None:
-        valid &= raw <= np.asarray(high, dtype=float).astype(raw.dtype)
+        ends = _numbers(attrs, "valid_range", source)
+        low, high = ends[:1], ends[1:]
+    for limit in low:
+        valid &= raw >= _comparable(limit, raw.dtype)
+    for limit in high:
+        valid &= raw <= _comparable(limit, raw.dtype)
     return valid
 
 
@@ -274,18 +297,25 @@ def _netcdf(path: Path) -> Iterator[Any]:
 
 
 def _netcdf_header(path: Path) -> Header:
+    import netCDF4
+
     try:
         with _netcdf(path) as dataset:
             variables = {}
-            for name, item in dataset.variables.items():
+            named = dict(dataset.variables)
+            for group in dataset.groups.values():
+                named |= {f"{group.name}/{name}": item for name, item in group.variables.items()}
+            for name, item in named.items():
                 chunking = item.chunking()
                 chunks = item.shape if chunking in ("contiguous", None) else tuple(chunking)
                 attrs = {key: item.getncattr(key) for key in item.ncattrs()}
                 dtype = np.dtype(item.dtype if item.dtype is not str else "O")
+                if dtype.kind in "iu" and dtype.itemsize > 1:  # what was never written reads so
+                    attrs.setdefault("_FillValue", netCDF4.default_fillvals[dtype.str[1:]])
                 variables[name] = Variable(name, item.dimensions, item.shape, dtype, chunks, attrs)
             attrs = {key: dataset.getncattr(key) for key in dataset.ncattrs()}
             return Header(path, "netcdf", variables, attrs, tuple(dataset.groups))
-    except (OSError, RuntimeError) as error:
+    except Exception as error:
         raise ReadError(
             f"{path}: cannot be opened as NetCDF ({error}). The file is damaged or ends early; fetch"
             " it again.", path=str(path),
@@ -299,15 +329,68 @@ def _zarr_header(path: Path) -> Header:
         group = zarr.open_group(path, mode="r", use_consolidated=False)
         variables = {}
         for name, item in group.arrays():
-            attrs = dict(item.attrs)
+            attrs: dict[str, Any] = dict(item.attrs)
             named: Any = attrs.pop("_ARRAY_DIMENSIONS", None)
             dims = tuple(named or getattr(item.metadata, "dimension_names", None) or ())
-            if "_FillValue" not in attrs and item.dtype.kind == "f" and item.fill_value is not None:
+            declares_fill = item.dtype.kind == "f" or item.metadata.zarr_format == 2
+            if isinstance(attrs.get("_FillValue"), str):
+                attrs["_FillValue"] = _encoded_fill(attrs["_FillValue"])
+            elif "_FillValue" not in attrs and declares_fill and item.fill_value is not None:
                 attrs["_FillValue"] = item.fill_value
+            if item.ndim > 1 and not {"_FillValue", "missing_value"} & set(attrs):
+                _check_blocks(path, name, item)
             variables[name] = Variable(name, dims, item.shape, item.dtype, item.chunks, attrs)
         return Header(path, "zarr", variables, dict(group.attrs))
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise ReadError(f"{path}: cannot be opened as Zarr ({error}).", path=str(path)) from error
+    except IntegrityError:
+        raise
+    except Exception as error:
+        raise ReadError(
+            f"{path}: cannot be opened as Zarr ({error}). The store is damaged; fetch it again.",
+            path=str(path),
+        ) from error
+
+
+def _check_blocks(path: Path, name: str, item: Any) -> None:
+    """Refuse a Zarr array with absent blocks and no fill value: they would be read as numbers."""
+    blocks = zip(item.shape, item.shards or item.chunks, strict=True)
+    n_blocks = math.prod(math.ceil(size / max(block, 1)) for size, block in blocks)
+    files = (found for found in (path / name).rglob("*") if found.is_file())
+    n_files = sum(found.name not in _ZARR_METADATA for found in files)
+    if n_files < n_blocks:
+        raise IntegrityError(
+            f"{path}: variable {name!r} lacks {n_blocks - n_files} of {n_blocks} blocks and declares"
+            " no fill value. Fetch the store again.", path=str(path), variable=name,
+        )  # fmt: skip
+
+
+def _encoded_fill(text: str) -> Any:
+    """A fill value in JSON text: xarray writes floats as base64 of eight bytes."""
+    try:
+        return float(text)
+    except ValueError:
+        return np.frombuffer(base64.b64decode(text), "<f8")[0]
+
+
+def _numbers(attrs: dict[str, Any], name: str, source: str) -> NDArray[Any]:
+    """An attribute's numbers, none when it is absent."""
+    values = np.atleast_1d(np.asarray(attrs.get(name, [])))
+    try:
+        return values if values.dtype.kind in "iuf" else values.astype(float)
+    except (ValueError, TypeError) as error:
+        raise ReadError(
+            f"{source}: its attribute {name} is {attrs[name]!r}, no number. Correct the attribute.",
+            source=source, attribute=name,
+        ) from error  # fmt: skip
+
+
+def _comparable(value: Any, dtype: np.dtype[Any]) -> Any:
+    """A float limit in the type of float data, so that 0.1 meets 0.1; integers never wrap."""
+    with np.errstate(over="ignore"):
+        return dtype.type(value) if dtype.kind == "f" else value
+
+
+def _sha256(path: Path) -> str:
+    return sha256_json(list_files(path)) if path.is_dir() else sha256_file(path)
 
 
 def _check_sizes(header: Header) -> None:
@@ -319,6 +402,13 @@ def _check_sizes(header: Header) -> None:
     )
     for variable in header.variables.values():
         too_large = variable.n_bytes > MAX_ARRAY_BYTES
+        chunk_bytes = int(np.prod(variable.chunks, dtype=float)) * variable.dtype.itemsize
+        if chunk_bytes > max(MAX_CHUNK_BYTES, variable.n_bytes):
+            raise ResourceLimitError(
+                f"{path}: variable {variable.name!r} has blocks of {chunk_bytes:,} bytes, more than"
+                f" {MAX_CHUNK_BYTES:,}. Such a file is refused.", path=str(path),
+                variable=variable.name, declared=chunk_bytes,
+            )  # fmt: skip
         too_sparse = variable.n_bytes > 2**26 and variable.n_bytes / max(on_disk, 1) > MAX_RATIO
         if too_large or too_sparse:
             raise ResourceLimitError(

@@ -37,6 +37,7 @@ DIVISORS = {"m-1": 1.0, "m^-1": 1.0, "1/m": 1.0, "1e-2 m-1": 100.0}
 MISSING = ("", "NaN", "nan")
 PURE_WATER = 0.0166
 TURBID_MEDIAN = 0.5
+YEARS = (1700, 2200)
 MAX_BYTES = 2**26
 
 
@@ -199,7 +200,7 @@ def _parse_months(
     for line, cells in rows:
         text = cells[position] if position < len(cells) else ""
         stamp = pd.to_datetime(text, format=date_format, errors="coerce")
-        if stamp is pd.NaT:
+        if stamp is pd.NaT or not YEARS[0] <= stamp.year <= YEARS[1]:
             raise TimeAxisError(
                 f"{path}: row {line}: {text!r} is not a date of the form {date_format}. Correct it,"
                 " or state the format of all dates.", path=str(path), row=line, value=text,

@@ -64,6 +64,9 @@ class WaterSourceSettings(Settings):
     bounds: Bounds | None = Field(default=None, description="area to read")
     convention: str | None = Field(default=None, description="force a file convention")
     time_from: Literal["name", "attributes"] = "name"
+    composite: Literal["none", "geometric_mean", "mean", "median"] = Field(
+        default="none", description="how several images of a month become one; none refuses them"
+    )
 
     @model_validator(mode="after")
     def _one_kind(self) -> "WaterSourceSettings":
@@ -77,7 +80,9 @@ class WaterSourceSettings(Settings):
 
     def ocean_color(self) -> OceanColorSettings:
         """The part that concerns raster files."""
-        shared = self.model_dump(include={"units", "period", "bounds", "convention", "time_from"})
+        shared = self.model_dump(
+            include={"units", "period", "bounds", "convention", "time_from", "composite"}
+        )
         return OceanColorSettings.model_validate(shared)
 
 

@@ -12,8 +12,9 @@ from eo_causal.errors import ConfigError, ResourceLimitError
 MAX_BYTES = 2**20
 MAX_DEPTH = 32
 MAX_ALIASES = 100
-MAX_NODES = 100_000
+MAX_NODES = 20_000
 _NULLS = {"", "~", "null", "Null", "NULL"}
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
 
 
 @dataclass
@@ -66,7 +67,7 @@ def parse_yaml(text: str, path: str) -> Document:
     try:
         _check_limits(text, path)
         root = yaml.compose(text, Loader=yaml.SafeLoader)
-    except (yaml.YAMLError, RecursionError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark else 1
         problem = getattr(error, "problem", None) or "cannot be parsed"
@@ -82,17 +83,17 @@ def parse_yaml(text: str, path: str) -> Document:
 
 def _check_limits(text: str, path: str) -> None:
     depth = aliases = 0
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+    for number, event in enumerate(yaml.parse(text, Loader=yaml.SafeLoader)):
         if isinstance(event, yaml.events.CollectionStartEvent):
             depth += 1
         elif isinstance(event, yaml.events.CollectionEndEvent):
             depth -= 1
         elif isinstance(event, yaml.events.AliasEvent):
             aliases += 1
-        if depth > MAX_DEPTH or aliases > MAX_ALIASES:
+        if depth > MAX_DEPTH or aliases > MAX_ALIASES or number > 2 * MAX_NODES:
             raise ResourceLimitError(
-                f"{path}: line {_line(event)}: more than {MAX_DEPTH} levels or"
-                f" {MAX_ALIASES} aliases.", path=path,
+                f"{path}: line {_line(event)}: more than {MAX_DEPTH} levels, {MAX_ALIASES} aliases"
+                f" or {MAX_NODES} values. Shorten the file.", path=path, line=_line(event),
             )  # fmt: skip
 
 
@@ -101,7 +102,7 @@ def _build(node: yaml.Node, location: tuple[str | int, ...], document: Document)
     if len(location) > MAX_DEPTH or document.n_nodes > MAX_NODES:
         raise ResourceLimitError(
             f"{document.path}: line {_line(node)}: aliases expand to more than {MAX_NODES} values"
-            f" or {MAX_DEPTH} levels.", path=document.path,
+            f" or {MAX_DEPTH} levels. Write them out.", path=document.path, line=_line(node),
         )  # fmt: skip
     if not re.fullmatch(r"tag:yaml\.org,2002:[a-z]+", node.tag):
         line = _line(node)
@@ -113,6 +114,11 @@ def _build(node: yaml.Node, location: tuple[str | int, ...], document: Document)
         return [_build(item, (*location, i), document) for i, item in enumerate(node.value)]
     if isinstance(node, yaml.MappingNode):
         return _build_mapping(node, location, document)
+    if _NO_TEXT.search(node.value):
+        raise ConfigError(
+            f"{document.path}: line {_line(node)}: {node.value[:40]!r} holds a character that is no"
+            " text. Remove it.", path=document.path, line=_line(node),
+        )  # fmt: skip
     plain = getattr(node, "style", None) is None
     return None if plain and node.value in _NULLS else node.value
 
@@ -122,7 +128,13 @@ def _build_mapping(
 ) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for key_node, value_node in node.value:
-        key, line = str(key_node.value), _line(key_node)
+        line = _line(key_node)
+        if not isinstance(key_node, yaml.ScalarNode) or _NO_TEXT.search(key_node.value):
+            raise ConfigError(
+                f"{document.path}: line {line}: a key is no plain text. Write `key: value`.",
+                path=document.path, line=line,
+            )  # fmt: skip
+        key = str(key_node.value)
         here = (*location, key)
         if key in values:
             document.duplicates.append((here, line))
