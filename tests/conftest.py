@@ -6,6 +6,10 @@ from pathlib import Path
 
 import pytest
 
+# One thread a process, before numpy is imported: two workers share two cores.
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+
 
 @pytest.fixture(scope="session")
 def data_folder() -> Path:

@@ -238,10 +238,7 @@ def _node(
         design.T @ (design / d[:, None]) + prior.scaled, prior.fixed
     )
     gamma = ratio**2 * model.rotated_offsets / d
-    scored = model.scored_rows
-    mean_design = model.design[scored].mean(0)
-    times = model.offsets[scored]
-    pair_mean = float(np.minimum.outer(times, times).mean())
+    mean_design = model.design[model.scored_rows].mean(0)
     return RatioNode(
         ratio=ratio,
         log_volume=log_volume,
@@ -254,7 +251,7 @@ def _node(
         total=float((outcome**2 / d).sum()),
         leverage=basis.T @ (mean_design - design.T @ gamma),
         carried=float(gamma @ outcome + mean_design @ prior.mean),
-        level_variance=pair_mean - float(model.rotated_offsets @ gamma),
+        level_variance=model.shared_steps - float(model.rotated_offsets @ gamma),
     )
 
 

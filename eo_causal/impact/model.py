@@ -11,6 +11,7 @@ months and K = U diag(lam) U', the rotated outcome U'y has independent normal en
 
 import warnings
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Literal
 
 import numpy as np
@@ -134,20 +135,26 @@ class ImpactModel:
         """Offset of the last pre period."""
         return float(self.offsets[self.n_pre_periods - 1])
 
-    @property
+    @cached_property
     def rotated_outcome(self) -> Floats:
         """U'y, shape (n,)."""
         return self.rotation.T @ self.outcome
 
-    @property
+    @cached_property
     def rotated_design(self) -> Floats:
         """U'X of the observed pre periods, shape (n, q)."""
         return self.rotation.T @ self.design[self.pre_rows]
 
-    @property
+    @cached_property
     def rotated_offsets(self) -> Floats:
         """kappa = U't, the covariance of the last level with the rotated outcome."""
         return self.rotation.T @ self.offsets[self.pre_rows]
+
+    @cached_property
+    def shared_steps(self) -> float:
+        """Mean of min(t_i, t_j) over pairs of scored periods: the level's variance before data."""
+        times = self.offsets[self.scored_rows]
+        return float(np.minimum.outer(times, times).mean())
 
     def unscale(self, standardised: Floats) -> Floats:
         """From the standardised scale back to the outcome's units."""
