@@ -28,6 +28,7 @@ from eo_causal.ingest.land_cover import LandCoverSource, read_land_cover
 from eo_causal.ingest.water import (
     WaterSourceSettings,
     before_after_layers,
+    coastline_path,
     compare_with_raster,
     cube_zones,
     find_files,
@@ -71,7 +72,7 @@ class WaterReport(ReportSettings):
     """How the report looks."""
 
     coastline: str | None = Field(
-        default=None, description="file of data set natural-earth for maps"
+        default=None, description="file of data set natural-earth, coastline or land, for maps"
     )
 
 
@@ -142,9 +143,9 @@ def run(config: Config, stage: Stages) -> None:
             impact_settings.intervention,
         )
     frame = stage("frame", zone_frame, config.boxes) if config.boxes else None
-    if config.report.coastline is not None:
-        lines = stage.inputs([dataset_path("natural-earth", config.report.coastline)])
-        coastline = stage("coastline", read_coastline, lines)
+    background = coastline_path(config.report.coastline) if config.report.coastline else None
+    if background is not None:
+        coastline = stage("coastline", read_coastline, stage.inputs([background]))
 
     breaks = stage(
         "breaks", find_breakpoints, zones, roles.impact, roles.controls,

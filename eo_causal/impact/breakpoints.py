@@ -142,13 +142,14 @@ def find_breakpoints(
 def search_breaks(values: Floats, settings: BreakSettings) -> dict[str, list[int]]:
     """Break indices by PELT, binary segmentation and sliding window, radial-basis cost.
 
-    The number of breaks of the last two is chosen by BIC over optimal segmentations, at least 1.
+    Optimal segmentations and PELT are those of ``KernelCPD``, the compiled form of ``Dynp`` and
+    ``Pelt`` with this cost. The number of breaks of the other two is chosen by BIC over optimal
+    segmentations, at least 1.
     """
     import ruptures
 
     n = len(values)
-    options: dict[str, Any] = {"model": "rbf", "min_size": MIN_SIZE, "jump": 1}
-    optimal = ruptures.Dynp(**options).fit(values)
+    optimal = ruptures.KernelCPD(kernel="rbf", min_size=MIN_SIZE).fit(values)
     best, n_breaks = np.inf, 0
     for k in range(settings.max_breaks + 1):
         ends = optimal.predict(n_bkps=k) if k else [n]
@@ -158,12 +159,14 @@ def search_breaks(values: Floats, settings: BreakSettings) -> dict[str, list[int
         if bic < best:
             best, n_breaks = bic, k
     asked = max(n_breaks, 1)
+    options: dict[str, Any] = {"model": "rbf", "min_size": MIN_SIZE, "jump": 1}
     window = ruptures.Window(width=max(10, n // 20), **options).fit(values)
-    return {
-        "pelt": ruptures.Pelt(**options).fit(values).predict(pen=settings.penalty)[:-1],
-        "binary_segmentation": ruptures.Binseg(**options).fit(values).predict(n_bkps=asked)[:-1],
-        "window": window.predict(n_bkps=asked)[:-1],
+    found = {
+        "pelt": optimal.predict(pen=settings.penalty),
+        "binary_segmentation": ruptures.Binseg(**options).fit(values).predict(n_bkps=asked),
+        "window": window.predict(n_bkps=asked),
     }
+    return {method: [int(end) for end in ends[:-1]] for method, ends in found.items()}
 
 
 def consensus_of(found: dict[str, list[int]], tolerance: int) -> list[int]:

@@ -101,7 +101,8 @@ REGISTRY = {
             "natural-earth",
             "boundaries",
             {
-                "ne_10m_coastline_sulawesi_banda.geojson": "15ed522f883dbd26914bebec1eb88f7d275cd45e8cee355407c9b57fb706f93c"
+                "ne_10m_coastline_sulawesi_banda.geojson": "15ed522f883dbd26914bebec1eb88f7d275cd45e8cee355407c9b57fb706f93c",
+                "ne_10m_land_sulawesi_banda.geojson": "35bfccf16276d828bbc6a9f56a95a93cf29f7ac856d1f2fb8fb329d74e7ca610",
             },
             None,
             "public domain",

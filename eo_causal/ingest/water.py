@@ -2,6 +2,7 @@
 
 import glob
 import json
+import warnings
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +15,7 @@ from pydantic import Field, model_validator
 from eo_causal.core.progress import count
 from eo_causal.core.settings import Bounds, Month, Period, Settings
 from eo_causal.core.sources import InputFiles
-from eo_causal.errors import ConfigError
+from eo_causal.errors import ConfigError, DataError, EOCausalWarning
 from eo_causal.ingest.datasets import dataset_path
 from eo_causal.ingest.harmonise import Harmonisation, HarmoniseSettings
 from eo_causal.ingest.merge_sensors import harmonise
@@ -235,6 +236,22 @@ def read_truth(folder: Path) -> dict[str, Any]:
     return truth
 
 
+def coastline_path(file: str) -> Path | None:
+    """A file of data set natural-earth; None with a warning where it is not on this computer.
+
+    Warns
+    -----
+    EOCausalWarning
+        ``MapWarning``: no study fails for want of a map background.
+    """
+    try:
+        return dataset_path("natural-earth", file)
+    except DataError as error:
+        message = f"{error.message} Maps are drawn without it."
+        warnings.warn(EOCausalWarning(message, "MapWarning"), stacklevel=2)
+        return None
+
+
 def read_coastline(files: InputFiles) -> geopandas.GeoDataFrame:
-    """Coastlines for maps."""
+    """Coastlines or land for maps."""
     return geopandas.read_file(files.paths[0])[["geometry"]]

@@ -149,7 +149,7 @@ def climatology_figure(zones: xr.Dataset, intervention: str, scale: float, units
 def zone_map_figure(
     background: xr.DataArray | None, zone_frame: Any, coastline: Any, impact: str, label: str
 ) -> Any:
-    """Zones over a map layer, with the coastline where one is given."""
+    """Zones over a map layer, with coastline or land where it is given."""
     from matplotlib.patheffects import withStroke
 
     west, south, east, north = zone_frame.total_bounds
@@ -167,7 +167,7 @@ def zone_map_figure(
         figure.colorbar(mesh, ax=axis, label=label, shrink=0.85)
     halo = withStroke(linewidth=3, foreground="white")
     if coastline is not None:
-        coastline.plot(ax=axis, color="0.25", lw=0.8)
+        coastline.plot(ax=axis, facecolor="#d9d4c7", edgecolor="0.25", lw=0.8)
     for zone, geometry in zip(zone_frame["zone"], zone_frame.geometry, strict=True):
         colour = RED if zone == impact else BLUE
         axis.plot(*geometry.exterior.xy, color=colour, lw=1.8)
@@ -213,7 +213,7 @@ def land_cover_figure(area: pd.DataFrame, classes: Sequence[str]) -> Any:
         mine = area[area["class"] == name]
         axis.plot(mine["year"], mine["area_km2"], "o-", color=RED if "uilt" in name else BLUE, ms=3)
         axis.set_title(name.replace("_", " "), loc="left", fontsize=10)
-        axis.set_ylim(bottom=0)
+        axis.set_ylim(0, 1.08 * max(float(mine["area_km2"].max()), 1e-6))
         axis.set_ylabel("km²")
     for axis in axes[len(classes) :]:
         axis.set_visible(False)

@@ -226,7 +226,10 @@ def _land_cover(study: Any, pictures: dict[str, Path]) -> list[Block]:
         *_picture(pictures, "land_cover"),
         Table(_areas(cover.area), "Area by class and year, km²"),
         Table(cover.interval, "Speed of change by interval"),
-        Table(cover.category, "Gains and losses by class"),
+        Table(
+            cover.category.assign(**{"class": cover.category["class"].map(_words)}),
+            "Gains and losses by class",
+        ),
         Table(cover.components, "Quantity, exchange and shift"),
     ]
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import ruptures
 import xarray as xr
 
 from eo_causal.errors import DataError
@@ -45,6 +46,20 @@ def test_sup_f_is_the_largest_of_all_two_sample_tests():
     statistic, index = sup_f(values[None, :])
     best = max(statistics, key=statistics.get)
     assert (int(index[0]), statistic[0]) == (best, pytest.approx(statistics[best], rel=1e-10))
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_compiled_searches_are_those_of_the_paper(seed):
+    values = np.cumsum(np.random.default_rng(seed).normal(size=120))
+    options = {"model": "rbf", "min_size": 3, "jump": 1}
+    compiled = ruptures.KernelCPD(kernel="rbf", min_size=3).fit(values)
+    published = ruptures.Dynp(**options).fit(values)
+    for k in range(1, 9):
+        assert compiled.predict(n_bkps=k) == published.predict(n_bkps=k)
+    for penalty in (1, 5, 10):
+        pelt = ruptures.Pelt(**options).fit(values).predict(pen=penalty)
+        settings = BreakSettings(penalty=penalty)
+        assert search_breaks(values, settings)["pelt"] == pelt[:-1]
 
 
 def test_a_clear_step_is_found_by_all_methods():
