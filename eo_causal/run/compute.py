@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 
 from eo_causal.core.settings import Settings
 from eo_causal.errors import ConfigError, SecurityError, WorkerError
+from eo_causal.run.watch import watched
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -49,7 +50,7 @@ class ComputeSettings(Settings):
     insecure: bool = Field(default=False, description="allow tcp:// to another machine")
     connect_timeout: Count = Field(default=30, description="seconds to wait for the scheduler")
     no_progress: Count = Field(
-        default=600, description="seconds without a finished task before giving up"
+        default=600, description="seconds a cluster may stand still (kinds local and address)"
     )
 
     @model_validator(mode="after")
@@ -77,7 +78,7 @@ def computing(settings: ComputeSettings) -> Iterator[None]:
     SecurityError
         ``tcp://`` to another machine without ``compute.insecure: true``.
     WorkerError
-        The scheduler cannot be reached.
+        The scheduler cannot be reached, a worker dies again and again, or nothing moves.
     """
     import dask
 
@@ -90,7 +91,8 @@ def computing(settings: ComputeSettings) -> Iterator[None]:
         return
     with _client(settings, n_workers) as client:
         client.register_plugin(_limits_plugin(settings))
-        yield
+        with watched(client, settings.no_progress):
+            yield
 
 
 def _n_workers(settings: ComputeSettings) -> int:
