@@ -164,13 +164,17 @@ def apply_limits(settings: ComputeSettings) -> dict[str, str]:
     """Set GDAL options and thread limits in this process; returns what is now in force.
 
     GDAL reads its options from the environment when it is first loaded, so this must come before.
+    Linear algebra that is loaded already is limited at run time: sums depend on its threads.
     """
+    import threadpoolctl
+
     wanted = dict(settings.gdal) | {
         "OMP_NUM_THREADS": str(settings.threads.omp),
         "NUMBA_NUM_THREADS": str(settings.threads.numba),
         "EO_CAUSAL_TORCH_THREADS": str(settings.threads.torch),
     }
     os.environ.update(wanted)
+    threadpoolctl.threadpool_limits(settings.threads.omp)
     return {name: os.environ[name] for name in wanted}
 
 

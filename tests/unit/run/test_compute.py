@@ -5,6 +5,7 @@ import os
 import dask
 import dask.array
 import pytest
+import threadpoolctl
 from pydantic import ValidationError
 
 from eo_causal.errors import ConfigError, SecurityError, WorkerError
@@ -29,6 +30,13 @@ def test_limits_are_set_in_this_process(monkeypatch):
     with computing(ComputeSettings(gdal={"GDAL_CACHEMAX": "64"})):
         assert os.environ["GDAL_CACHEMAX"] == "64"
         assert os.environ["OMP_NUM_THREADS"] == "1"
+
+
+def test_linear_algebra_loaded_before_obeys_too():
+    with threadpoolctl.threadpool_limits(2), computing(ComputeSettings()):
+        blas = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+        assert blas
+        assert all(pool["num_threads"] == 1 for pool in blas)
 
 
 def test_more_threads_than_cores_are_refused():
