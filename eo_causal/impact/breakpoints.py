@@ -33,6 +33,7 @@ Floats = NDArray[np.float64]
 MIN_SIZE = 3
 TRIM = 0.15
 MAX_P = 0.05
+BLOCK = 12
 
 
 class BreakSettings(Settings):
@@ -62,8 +63,9 @@ class BreakpointResult:
         Per zone and break: before/after differences, not adjusted for searching.
     search : DataFrame
         Per zone: sup F, its p-value adjusted for searching and autocorrelation, month, interval.
-    raw_difference_in_differences : Effect
-        (impact after - before) - (control after - before), units of the series.
+    raw_difference_in_differences : tuple of Effect
+        (impact after - before) - (control after - before), units of the series; with a Newey-West
+        interval, then with one of a moving-block bootstrap where the series is long enough.
     text : str
         What was found, in one sentence a zone.
     """
@@ -72,7 +74,7 @@ class BreakpointResult:
     candidates: pd.DataFrame
     statistics: pd.DataFrame
     search: pd.DataFrame
-    raw_difference_in_differences: Effect
+    raw_difference_in_differences: tuple[Effect, ...]
     text: str
 
 
@@ -286,20 +288,22 @@ def _search_row(zone: str, test: dict[str, Any], index: pd.DatetimeIndex) -> dic
 
 def _difference(
     zones: xr.Dataset, impact: str, controls: tuple[str, ...], intervention: str, seed: int
-) -> Effect:
+) -> tuple[Effect, ...]:
     treated = zones["kd490"].sel(zone=impact).to_series()
     control = zones["kd490"].sel(zone=list(controls)).mean("zone", skipna=False).to_series()
     gap = (treated - control).dropna()
     after = np.asarray(gap.index >= pd.Timestamp(intervention))
     values = gap.to_numpy(dtype=float)
-    step, error, lag = newey_west_step(values, after)
-    low, high = block_bootstrap_step(values, after, generator(seed, "difference"))
-    text = f"raw difference in differences, Newey-West lag {lag}"
-    if np.isfinite(low):
-        text += f" (moving-block bootstrap 95% [{low:.4g}, {high:.4g}])"
-    interval = (step - 1.96 * error, step + 1.96 * error)
     units = str(zones["kd490"].attrs.get("units", "m-1"))
-    return Effect(step, error, interval, 0.95, text, len(values), None, units)
+    step, error, lag = newey_west_step(values, after)
+    interval = (step - 1.96 * error, step + 1.96 * error)
+    method = f"difference in differences, Newey-West lag {lag}"
+    found = Effect(step, error, interval, 0.95, method, len(values), None, units)
+    low, high = block_bootstrap_step(values, after, generator(seed, "difference"), BLOCK)
+    if not np.isfinite([low, high]).all():
+        return (found,)
+    method = f"difference in differences, moving-block bootstrap of {BLOCK} months"
+    return found, Effect(step, None, (low, high), 0.95, method, len(values), None, units)
 
 
 def _sentence(zone: str, months: list[str], search: pd.DataFrame, mode: str) -> str:

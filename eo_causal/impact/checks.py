@@ -17,10 +17,11 @@ from eo_causal.core.progress import count, track
 from eo_causal.core.random import generator
 from eo_causal.core.settings import Settings
 from eo_causal.errors import DataError, FitError
-from eo_causal.impact.exact import ExactPosterior, exact_posterior
-from eo_causal.impact.fit import exact_effect
-from eo_causal.impact.model import ImpactModel, ImpactSettings, build_model
+from eo_causal.impact.exact import exact_posterior
+from eo_causal.impact.fit import exact_effect, relative_effect
+from eo_causal.impact.model import ImpactSettings, build_model
 from eo_causal.impact.nonparametric import trend
+from eo_causal.impact.residuals import one_step_errors
 from eo_causal.impact.zones import RoleSettings, zone_controls, zone_outcome
 
 ALPHA = 0.05
@@ -46,6 +47,7 @@ class CheckSettings(Settings):
     control_contamination: bool = True
     leave_one_out: bool = True
     prior_sensitivity: bool = True
+    scale_sensitivity: bool = True
     local_confounders: bool = True
     pre_trend: bool = True
     fit: bool = True
@@ -117,6 +119,8 @@ def _chosen(given: CheckInput, checks: CheckSettings) -> Iterator[CheckResult]:
         yield leave_one_out(given)
     if checks.prior_sensitivity:
         yield prior_sensitivity(given)
+    if checks.scale_sensitivity:
+        yield scale_sensitivity(given)
     if checks.local_confounders:
         yield local_confounders(given)
     if checks.pre_trend:
@@ -265,6 +269,38 @@ def prior_sensitivity(given: CheckInput) -> CheckResult:
     return _stability("prior_sensitivity", "change", rows, given)
 
 
+def scale_sensitivity(given: CheckInput) -> CheckResult:
+    """The same model of the outcome and of its logarithm: do the relative effects agree?
+
+    Attenuation is skewed and spiky; on the log scale single months weigh less, and the relative
+    effect is geometric.
+    """
+    rows: list[dict[str, Any]] = []
+    for scale in ("linear", "log"):
+        settings = given.settings.model_copy(update={"scale": scale})
+        row: dict[str, Any] = {"scale": scale}
+        try:
+            row |= relative_effect(build_model(given.outcome, given.controls, settings))
+        except (DataError, FitError) as error:
+            row["failed"] = error.message
+        rows.append(row)
+    table = pd.DataFrame(rows)
+    if any("failed" in row for row in rows):
+        text = "Not possible: the outcome cannot be modelled on both scales."
+        return CheckResult("scale_sensitivity", None, text, table, {"n": 0})
+    shown = [
+        f"{row['mean']:+.1%} ({row['lower']:.1%} to {row['upper']:.1%}) on the {row['scale']} scale"
+        for row in rows
+    ]
+    same_sign = rows[0]["mean"] * rows[1]["mean"] > 0
+    passed = same_sign and _excludes_zero(rows[0]) == _excludes_zero(rows[1])
+    text = f"Relative effect {' and '.join(shown)}."
+    if not passed:
+        text += " The conclusion depends on the scale."
+    summary = {"n": 2, "linear": rows[0]["mean"], "log": rows[1]["mean"]}
+    return CheckResult("scale_sensitivity", passed, text, table, summary)
+
+
 def local_confounders(given: CheckInput) -> CheckResult:
     """Temperature and salinity of the impact zone itself, as outcomes at the same date."""
     names = [name for name in ("temperature", "salinity") if name in given.zones]
@@ -306,6 +342,7 @@ def pre_trend(given: CheckInput) -> CheckResult:
 def model_fit(given: CheckInput) -> CheckResult:
     """One-step predictions in the pre period: explained share, coverage, normality, correlation."""
     from scipy import stats
+    from statsmodels.stats.diagnostic import acorr_ljungbox
 
     model = build_model(given.outcome, given.controls, given.settings)
     errors, sds = one_step_errors(model, exact_posterior(model))
@@ -313,7 +350,7 @@ def model_fit(given: CheckInput) -> CheckResult:
     standardised = (errors / sds)[skip:]
     values = model.outcome[skip:]
     shapiro = float(stats.shapiro(standardised).pvalue)
-    ljung = _ljung_box(standardised, 12)
+    ljung = float(acorr_ljungbox(standardised, lags=[12])["lb_pvalue"].iloc[0])
     summary = {
         "one_step_r2": 1
         - float((errors[skip:] ** 2).sum() / ((values - values.mean()) ** 2).sum()),
@@ -332,41 +369,6 @@ def model_fit(given: CheckInput) -> CheckResult:
     if not passed:
         text += " Errors are not normal white noise; try impact.scale: log as a sensitivity."
     return CheckResult("fit", passed, text, pd.DataFrame([summary]), summary)
-
-
-def one_step_errors(model: ImpactModel, posterior: ExactPosterior) -> tuple[Any, Any]:
-    """One-step errors and their sds, with scales and coefficients at their posterior means.
-
-    The coefficients come from the whole pre period, so this judges the dynamics, not the
-    regression.
-    """
-    weights = posterior.weights
-    noise = float((weights * posterior.scales).sum())
-    level = float((weights * posterior.ratios[:, None] * posterior.scales).sum())
-    residual = model.outcome - model.design[model.pre_rows] @ posterior.coefficient_mean()
-    times = model.offsets[model.pre_rows]
-    mean, variance, last = 0.0, 0.0, 0.0
-    errors, sds = np.empty(len(residual)), np.empty(len(residual))
-    for k, value in enumerate(residual):
-        variance += level**2 * (times[k] - last)
-        total = variance + noise**2
-        errors[k], sds[k] = value - mean, np.sqrt(total)
-        gain = variance / total
-        mean, variance, last = mean + gain * errors[k], variance * (1 - gain), times[k]
-    return errors, sds
-
-
-def _ljung_box(values: Any, n_lags: int) -> float:
-    from scipy.stats import chi2
-
-    n = len(values)
-    centred = values - values.mean()
-    total = float((centred**2).sum())
-    statistic = 0.0
-    for lag in range(1, n_lags + 1):
-        r = float((centred[lag:] * centred[:-lag]).sum()) / total
-        statistic += r**2 / (n - lag)
-    return float(chi2.sf(n * (n + 2) * statistic, n_lags))
 
 
 def _one(

@@ -110,6 +110,24 @@ def exact_effect(model: ImpactModel, posterior: ExactPosterior | None = None) ->
     }
 
 
+def relative_effect(model: ImpactModel) -> dict[str, float]:
+    """Relative effect without any draw, a fraction: mean, lower, upper.
+
+    Observed over counterfactual average, minus one; with ``scale: log`` of geometric averages. It
+    falls as the counterfactual rises, so its quantiles are those of the counterfactual.
+    """
+    found = exact_posterior(model)
+    values = model.observed[model.scored_rows]
+    tail = (1 - model.settings.interval_level) / 2
+    expected = np.array([found.mean(), found.quantile(1 - tail), found.quantile(tail)])
+    if model.settings.scale == "log":
+        logs = np.log(values).mean() - (model.centre + model.spread * expected)
+        ratios = np.exp(logs)
+    else:
+        ratios = values.mean() / (model.centre + model.spread * expected)
+    return dict(zip(("mean", "lower", "upper"), (ratios - 1).tolist(), strict=True))
+
+
 def _fit_exact(model: ImpactModel, *, seed: int, units: str) -> ImpactResult:
     random = generator(seed, "exact")
     level_sd, noise_sd, coefficient = sample_parameters(model, model.settings.n_exact_draws, random)

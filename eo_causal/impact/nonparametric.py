@@ -127,10 +127,13 @@ def block_bootstrap_step(
     values: Floats,
     after: NDArray[np.bool_],
     random: np.random.Generator,
-    block: int = 12,
+    block: int,
     n_samples: int = 2000,
 ) -> tuple[float, float]:
-    """95 % interval of a step from moving blocks of residuals around each period's mean."""
+    """95 % interval of a step from moving blocks within each of the two periods.
+
+    NaN where a period is shorter than a block.
+    """
     parts = [values[~after], values[after]]
     means = []
     for part in parts:

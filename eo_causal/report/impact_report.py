@@ -215,7 +215,7 @@ def impact_results(study: ImpactStudy, scale: float, units: str) -> dict[str, An
         },
         "breakpoints": study.breaks.breaks,
         "raw_difference_in_differences": quantity(
-            study.breaks.raw_difference_in_differences.scaled(scale, units)
+            study.breaks.raw_difference_in_differences[0].scaled(scale, units)
         ),
         "placebo_in_time": _placebo(by_name.get("placebo_in_time"), scale),
         "placebo_in_space": _placebo(by_name.get("placebo_in_space"), scale),

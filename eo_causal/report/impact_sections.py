@@ -71,8 +71,16 @@ ASSUMPTIONS = (
     ("No local change of temperature or salinity at the date", "local_confounders"),
     ("The answer does not hang on one control", "leave_one_out"),
     ("The answer does not hang on the prior", "prior_sensitivity"),
+    ("The answer does not hang on the scale", "scale_sensitivity"),
     ("Errors are near normal white noise", "fit"),
 )
+
+
+_OWN_UNITS = {
+    "control_contamination": "each row in its own units",
+    "local_confounders": "each row in its own units",
+    "scale_sensitivity": "relative effect, a fraction",
+}
 
 
 def all_sections(study: Any, pictures: dict[str, Path], scale: float, units: str) -> list[Section]:
@@ -81,7 +89,7 @@ def all_sections(study: Any, pictures: dict[str, Path], scale: float, units: str
         Section("Assumptions and checks", _assumptions(study)),
         Section("Estimate", _estimate(study, pictures, scale, units)),
         Section("Placebos and sensitivity", _sensitivity(study, pictures, scale, units)),
-        Section("When did it change?", _breaks(study, pictures)),
+        Section("When did it change?", _breaks(study, pictures, scale, units)),
         Section("What it means in metres of light", _depth(study)),
         Section("Where", _places(study, pictures)),
     ]
@@ -188,17 +196,20 @@ def _sensitivity(study: Any, pictures: dict[str, Path], scale: float, units: str
         blocks.append(Callout(_LEVELS[check.passed], _words(check.name), check.text))
         blocks += _picture(pictures, check.name)
         if len(check.table) and check.name not in ("fit", "pre_trend"):
-            same_units = check.name not in ("control_contamination", "local_confounders")
+            same_units = check.name not in _OWN_UNITS
             table = check.table.copy()
             for name in ("mean", "sd", "lower", "upper"):
                 if name in table and same_units:
                     table[name] = table[name] * scale
-            blocks.append(Table(table, units if same_units else "each row in its own units"))
+            blocks.append(Table(table, _OWN_UNITS.get(check.name, units)))
     return blocks
 
 
-def _breaks(study: Any, pictures: dict[str, Path]) -> list[Block]:
+def _breaks(study: Any, pictures: dict[str, Path], scale: float, units: str) -> list[Block]:
     breaks = study.breaks
+    raw = pd.concat(
+        [item.scaled(scale, units).to_frame() for item in breaks.raw_difference_in_differences]
+    )
     return [
         Paragraph(breaks.text),
         *_picture(pictures, "breakpoints"),
@@ -208,6 +219,10 @@ def _breaks(study: Any, pictures: dict[str, Path]) -> list[Block]:
             "Before and after each reported break, m-1; tests not adjusted for autocorrelation or searching",
         ),
         Table(breaks.candidates, "Candidates of every method"),
+        Table(
+            raw[["method", "estimate", "lower", "upper"]],
+            f"Impact against control zones, before and after the intervention, {units}; no model",
+        ),
     ]
 
 

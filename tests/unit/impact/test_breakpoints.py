@@ -107,10 +107,13 @@ def test_raw_difference_in_differences_by_hand():
     random = np.random.default_rng(0)
     impact, control = random.normal(0.1, 0.01, (2, 324))
     step = (impact - control)[256:].mean() - (impact - control)[:256].mean()
-    found = search(zones_of(impact, control)).raw_difference_in_differences
+    found, resampled = search(zones_of(impact, control)).raw_difference_in_differences
     assert found.estimate == pytest.approx(step, rel=1e-9)
     assert "Newey-West lag 5" in found.method
-    assert "bootstrap" in found.method
+    assert "bootstrap of 12 months" in resampled.method
+    assert resampled.estimate == found.estimate
+    for effect in (found, resampled):
+        assert effect.interval[0] < step < effect.interval[1]
 
 
 def test_paper_mode_reports_the_consensus_of_the_raw_series():

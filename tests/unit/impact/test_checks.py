@@ -14,16 +14,17 @@ from eo_causal.impact.checks import (
     leave_one_out,
     local_confounders,
     model_fit,
-    one_step_errors,
     placebo_in_space,
     placebo_in_time,
     pre_trend,
     prior_sensitivity,
     run_checks,
+    scale_sensitivity,
 )
 from eo_causal.impact.exact import exact_posterior
-from eo_causal.impact.fit import exact_effect
+from eo_causal.impact.fit import exact_effect, fit_impact
 from eo_causal.impact.model import ImpactSettings, build_model
+from eo_causal.impact.residuals import one_step_errors
 from eo_causal.impact.zones import RoleSettings, zone_controls, zone_outcome
 from eo_causal.simulate.series import zones_panel
 
@@ -140,6 +141,31 @@ def test_prior_sensitivity_refits_with_half_and_twice_the_scale(given):
     assert found.table["mean"].iloc[0] == pytest.approx(expected, rel=1e-12)
 
 
+def test_both_scales_find_a_factor():
+    zones = panel(seed=3, effect=0.0)
+    after = zones["time"] >= np.datetime64("2019-05")
+    factor = xr.where(after & (zones["zone"] == "zone_0"), 1.25, 1.0)
+    found = scale_sensitivity(given_of(zones * factor))
+    assert found.passed
+    for row in found.table.to_dict("records"):
+        assert row["lower"] < 0.25 < row["upper"]
+        assert row["mean"] == pytest.approx(0.25, abs=0.06)
+
+
+def test_relative_effect_is_that_of_the_draws(given):
+    result = fit_impact(given.outcome, given.controls, SETTINGS, seed=1)
+    row = scale_sensitivity(given).table.iloc[0]
+    assert row["mean"] == pytest.approx(result.relative.estimate, abs=0.004)
+    assert (row["lower"], row["upper"]) == pytest.approx(result.relative.interval, abs=0.012)
+
+
+def test_an_outcome_without_a_logarithm_leaves_the_scale_open():
+    zones = panel()
+    found = scale_sensitivity(given_of(zones - zones["kd490"].mean()))
+    assert found.passed is None
+    assert "log" in found.table["failed"].dropna().iloc[0]
+
+
 def test_local_change_of_temperature_is_seen():
     zones = panel()
     random = np.random.default_rng(0)
@@ -197,4 +223,7 @@ def test_only_the_checks_asked_for_run(given):
         placebo_in_time=None, placebo_in_space=False, local_confounders=False, fit=False
     )
     names = [check.name for check in run_checks(given.zones, given.roles, SETTINGS, chosen, seed=1)]
-    assert names == ["control_contamination", "leave_one_out", "prior_sensitivity", "pre_trend"]
+    assert names == [
+        "control_contamination", "leave_one_out", "prior_sensitivity", "scale_sensitivity",
+        "pre_trend",
+    ]  # fmt: skip
