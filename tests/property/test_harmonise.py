@@ -45,8 +45,13 @@ def study(n_records, slope, n_shared):
 
 @pytest.mark.parametrize("slope", [1.0, 1.15])
 @pytest.mark.parametrize("n_shared", [30, 60, 120])
-def test_lines_are_unbiased_and_their_intervals_cover(n_records, slope, n_shared):
+def test_lines_are_unbiased_and_their_intervals_cover(n_records, slope, n_shared, measured):
     errors, covered, slopes, alarms = study(n_records, slope, n_shared)
+    measured("bias_at_mean", errors[:, 0].mean())
+    measured("bias_of_slope", slopes.mean())
+    measured("coverage_at_mean", covered.mean(axis=0)[0])
+    measured("coverage_at_95th_percentile", covered.mean(axis=0)[1])
+    measured("drift_alarms", alarms.mean())
     # Monte Carlo error of a mean, added to the limits only below full size
     few = 0.0 if n_records >= 600 else 3.0 / np.sqrt(n_records)
     assert abs(errors[:, 0].mean()) <= 0.001 + few * errors[:, 0].std()

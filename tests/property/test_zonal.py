@@ -31,13 +31,15 @@ def test_ratio_is_the_mean_where_nothing_is_missing(seed):
 
 @pytest.mark.statistics
 @pytest.mark.parametrize("missing", [0.2, 0.6])
-def test_ratio_removes_the_error_of_different_cells_each_month(full_size, missing):
+def test_ratio_removes_the_error_of_different_cells_each_month(full_size, missing, measured):
     n_seas = 100 if full_size else 12
     ratio, mean = [], []
     for seed in range(n_seas):
         world = cloudy_zone(seed, missing=missing)
         ratio.append(log_errors(world, "ratio"))
         mean.append(log_errors(world, "mean"))
+    measured("rms_of_ratio", root_mean_square(ratio))
+    measured("rms_of_mean", root_mean_square(mean))
     assert root_mean_square(ratio) <= 0.30 * root_mean_square(mean)
 
 
