@@ -47,7 +47,7 @@ from eo_causal.report.impact_report import (
     display_units,
     write_impact_report,
 )
-from eo_causal.run.config import DataSettings, PipelineConfig, config_yaml
+from eo_causal.run.config import DataSettings, PipelineConfig, study_yaml
 from eo_causal.run.manifest import provenance
 from eo_causal.run.stage import Stages
 from eo_causal.simulate.coast import ZONES, CoastSettings, write_coast
@@ -196,7 +196,7 @@ def run(config: Config, stage: Stages) -> None:
         ledger=stage.ledger(),
         warnings=stage.warnings(),
         provenance=provenance(config, stage),
-        config_text=config_yaml(config),
+        config_text=study_yaml(config),
     )
     stage("report", write_impact_report, study, config.report)
 

@@ -2,8 +2,10 @@
 
 import contextlib
 import ipaddress
+import multiprocessing
 import os
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -84,9 +86,12 @@ def computing(settings: ComputeSettings) -> Iterator[None]:
 
     n_workers = _n_workers(settings)
     apply_limits(settings)
-    local = {"synchronous": "synchronous", "threads": "threads", "processes": "processes"}
-    if settings.kind in local:
-        with dask.config.set(scheduler=local[settings.kind], num_workers=n_workers):
+    if settings.kind in ("synchronous", "threads"):
+        with dask.config.set(scheduler=settings.kind, num_workers=n_workers):
+            yield
+        return
+    if settings.kind == "processes":
+        with _pool(n_workers) as pool, dask.config.set(scheduler="processes", pool=pool):
             yield
         return
     with _client(settings, n_workers) as client:
@@ -128,6 +133,18 @@ def check_address(address: str, *, insecure: bool) -> None:
         f"compute.address: {address} is an unencrypted connection to another machine. Use"
         " tls://, or set compute.insecure: true.", address=address,
     )  # fmt: skip
+
+
+def _pool(n_workers: int) -> ProcessPoolExecutor:
+    """Worker processes that stay: dask by itself starts new ones, seconds each, for every result.
+
+    They are spawned, and inherit this process's environment with its limits.
+    """
+    from dask.multiprocessing import initialize_worker_process
+
+    os.environ.setdefault("PYTHONHASHSEED", "6640")  # equal hashes in all workers, as dask sets it
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(n_workers, mp_context=context, initializer=initialize_worker_process)
 
 
 @contextlib.contextmanager

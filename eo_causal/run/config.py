@@ -94,11 +94,26 @@ def validate(document: Document, model: type[PipelineConfig]) -> PipelineConfig:
     )  # fmt: skip
 
 
-def config_yaml(config: BaseModel) -> str:
+def config_yaml(config: PipelineConfig) -> str:
     """The resolved config as YAML, all defaults included."""
+    return _yaml(settings_json(config))
+
+
+def study_settings(config: PipelineConfig) -> dict[str, Any]:
+    """What decides the numbers: the resolved config without where it runs and writes."""
+    settings = settings_json(config)
+    return {key: value for key, value in settings.items() if key not in ("compute", "output")}
+
+
+def study_yaml(config: PipelineConfig) -> str:
+    """:func:`study_settings` as YAML, for the report: the same on any scheduler."""
+    return _yaml(study_settings(config))
+
+
+def _yaml(settings: dict[str, Any]) -> str:
     import yaml
 
-    return yaml.safe_dump(settings_json(config), sort_keys=False, allow_unicode=True)
+    return yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
 
 
 def _apply_override(document: Document, override: str) -> None:

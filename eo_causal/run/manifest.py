@@ -10,8 +10,7 @@ from typing import Any
 
 import eo_causal
 from eo_causal.core.artefacts import sha256_json, write_atomic
-from eo_causal.core.storage import settings_json
-from eo_causal.run.config import PipelineConfig
+from eo_causal.run.config import PipelineConfig, study_settings
 from eo_causal.run.stage import Stages
 
 _LIBRARIES = (
@@ -44,11 +43,8 @@ def commit() -> str | None:
 
 def run_id(config: PipelineConfig, stage: Stages) -> str:
     """A hash of settings and inputs, no clock: the same run has the same name."""
-    settings = settings_json(config)
-    for key in ("compute", "output"):
-        settings.pop(key, None)
     hashes = sorted(stage.inputs_read.values())
-    return sha256_json({"settings": settings, "inputs": hashes})[:12]
+    return sha256_json({"settings": study_settings(config), "inputs": hashes})[:12]
 
 
 def provenance(config: PipelineConfig, stage: Stages) -> dict[str, Any]:
