@@ -25,7 +25,7 @@ check: .venv/installed-test
 
 # Full sizes of what the suite runs small.
 reliability: .venv/installed-test
-	EO_CAUSAL_SIZE=full $(BIN)/python -m pytest tests/pipelines/test_kill.py
+	EO_CAUSAL_SIZE=full $(BIN)/python -m pytest tests/pipelines/test_kill.py tests/reliability
 
 validation: .venv/installed-test
 	EO_CAUSAL_SIZE=full $(BIN)/python -m pytest -m statistics tests
