@@ -58,6 +58,12 @@ class WaterData(WaterSourceSettings, DataSettings):
 
     simulate: CoastSettings | None = Field(default=None, description="simulate the input files")
 
+    @model_validator(mode="after")
+    def _simulated_or_given(self) -> "WaterData":
+        if self.simulate is not None and (self.files or self.sensors or self.tables):
+            raise ValueError("`simulate` makes the input; give no `files`, `sensors` or `tables`")
+        return self
+
 
 class LandCover(LandCoverSource, IntensitySettings):
     """Annual land-cover maps beside the water."""

@@ -20,7 +20,7 @@ from eo_causal.core.effect import Effect
 from eo_causal.core.progress import count
 from eo_causal.core.random import generator
 from eo_causal.core.settings import Settings
-from eo_causal.errors import DataError
+from eo_causal.errors import ConfigError, DataError
 from eo_causal.impact.nonparametric import (
     before_after,
     block_bootstrap_step,
@@ -101,6 +101,12 @@ def find_breakpoints(
     mode : {"default", "paper"}
         ``paper`` searches the raw series only.
     """
+    months = zones["time"].to_index()
+    if not months[0] < pd.Timestamp(intervention) <= months[-1]:
+        raise ConfigError(
+            f"impact.intervention: {intervention} does not lie within the data, {months[0]:%Y-%m} to"
+            f" {months[-1]:%Y-%m}.", intervention=intervention,
+        )  # fmt: skip
     breaks: dict[str, list[str]] = {}
     candidates, statistics, search = [], [], []
     headline = "raw" if mode == "paper" or not settings.deseasonalise else "deseasonalised"

@@ -27,6 +27,8 @@ from eo_causal.impact.zones import RoleSettings, zone_controls, zone_outcome
 ALPHA = 0.05
 POWER_FACTOR = 2.80
 MIN_PLACEBOS = 3
+MIN_MONTHS = 24
+DAYS_PER_YEAR = 365.25
 
 
 class PlaceboTimeSettings(Settings):
@@ -174,6 +176,8 @@ def placebo_in_time(given: CheckInput, settings: PlaceboTimeSettings) -> CheckRe
         "sd": spread,
         "effect_minus_drift": effect - drift,
         "minimum_detectable_effect": POWER_FACTOR * spread,
+        "effect": effect,
+        "effect_interval": [given.headline["lower"], given.headline["upper"]],
     }
     text = (
         f"{n} placebo dates with windows of {length} months ({n_disjoint} disjoint): p"
@@ -229,20 +233,21 @@ def placebo_in_space(given: CheckInput) -> CheckResult:
 
 def control_contamination(given: CheckInput) -> CheckResult:
     """Each control series as outcome, the other controls as its controls, at the real date."""
-    rows = []
+    rows: list[dict[str, Any]] = []
+    linear = given.settings.model_copy(update={"scale": "linear"})
     for name in given.controls.columns:
         rest = given.controls.drop(columns=name)
-        rows.append({"control": name} | _one(given.controls[name], rest, given.settings))
+        rows.append({"control": name} | _one(given.controls[name], rest, linear))
     table = pd.DataFrame(rows)
-    moved = [row["control"] for row in rows if "mean" in row and _excludes_zero(row)]
+    moved, passed, gaps = _verdict(rows, "control")
     text = (
         f"{', '.join(moved)} changed at the same date: the control may itself be affected, or"
         " something changed everywhere."
         if moved
-        else "No control changed at the date of the intervention."
+        else "No control that could be tested changed at the date of the intervention."
     )
     summary = {"n": len(rows), "n_changed": len(moved), "changed": moved}
-    return CheckResult("control_contamination", not moved, text, table, summary)
+    return CheckResult("control_contamination", passed, text + gaps, table, summary)
 
 
 def leave_one_out(given: CheckInput) -> CheckResult:
@@ -255,11 +260,16 @@ def leave_one_out(given: CheckInput) -> CheckResult:
 
 
 def prior_sensitivity(given: CheckInput) -> CheckResult:
-    """Half and twice the prior scale of the level."""
-    sd = given.settings.level_prior_sd
+    """Half and twice the prior scale of the level, or of the coefficients where no level moves."""
+    if given.settings.prior != "default":
+        text = f"Not possible: prior {given.settings.prior} has no scale to vary."
+        return CheckResult("prior_sensitivity", None, text, pd.DataFrame(), {"n": 0})
+    wanders = given.settings.level == "local_level"
+    name, label = ("level_prior_sd", "level") if wanders else ("coefficient_sd", "coefficient")
+    sd = getattr(given.settings, name)
     changes: list[tuple[str, dict[str, Any]]] = [
-        ("level prior halved", {"level_prior_sd": sd / 2}),
-        ("level prior doubled", {"level_prior_sd": sd * 2}),
+        (f"{label} prior halved", {name: sd / 2}),
+        (f"{label} prior doubled", {name: sd * 2}),
     ]
     rows = [
         {"change": label}
@@ -304,24 +314,24 @@ def scale_sensitivity(given: CheckInput) -> CheckResult:
 def local_confounders(given: CheckInput) -> CheckResult:
     """Temperature and salinity of the impact zone itself, as outcomes at the same date."""
     names = [name for name in ("temperature", "salinity") if name in given.zones]
-    rows = []
+    rows: list[dict[str, Any]] = []
+    linear = given.settings.model_copy(update={"scale": "linear"})
     for name in names:
         outcome = given.zones[name].sel(zone=given.roles.impact).to_series()
         controls = zone_controls(given.zones, given.roles, (name,))
-        rows.append({"variable": name} | _one(outcome, controls, given.settings))
+        rows.append({"variable": name} | _one(outcome, controls, linear))
     if not rows:
         text = "Not possible: the zones hold neither temperature nor salinity."
         return CheckResult("local_confounders", None, text, pd.DataFrame(), {"n": 0})
-    moved = [row["variable"] for row in rows if "mean" in row and _excludes_zero(row)]
+    moved, passed, gaps = _verdict(rows, "variable")
     text = (
         f"{', '.join(moved)} of the impact zone changed at the same date beyond what the control zone"
         " explains; far controls cannot absorb such a local change."
         if moved
-        else "The impact zone's own temperature and salinity did not change beyond the control zone."
+        else "Nothing else that could be tested in the impact zone changed beyond the control zone."
     )
-    return CheckResult(
-        "local_confounders", not moved, text, pd.DataFrame(rows), {"n": len(rows), "changed": moved}
-    )
+    summary = {"n": len(rows), "changed": moved}
+    return CheckResult("local_confounders", passed, text + gaps, pd.DataFrame(rows), summary)
 
 
 def pre_trend(given: CheckInput) -> CheckResult:
@@ -330,10 +340,14 @@ def pre_trend(given: CheckInput) -> CheckResult:
     others = [zone_outcome(given.zones, zone) for zone in given.roles.controls]
     control = pd.concat(others, axis=1).mean(axis=1, skipna=False)
     gap = (given.outcome - control)[given.outcome.index < start].dropna()
-    found = trend(gap.to_numpy(dtype=float), generator(given.seed, "pre_trend"))
-    passed = not found["p_value"] < ALPHA
+    if len(gap) < MIN_MONTHS:
+        text = f"Not possible: {len(gap)} months in which both are seen are too few."
+        return CheckResult("pre_trend", None, text, pd.DataFrame(), {"n": len(gap)})
+    years = (gap.index - gap.index[0]).days.to_numpy() / DAYS_PER_YEAR
+    found = trend(gap.to_numpy(dtype=float), years, generator(given.seed, "pre_trend"))
+    passed = found["p_value"] >= ALPHA
     text = (
-        f"Before the intervention impact minus control changed by {found['sen_slope'] * 120:.2g} m⁻¹ per"
+        f"Before the intervention impact minus control changed by {found['sen_slope'] * 10:.2g} m⁻¹ per"
         f" decade (Mann-Kendall with autoregressive sieve, p {show_p(found['p_value'])})."
     )
     return CheckResult("pre_trend", passed, text, pd.DataFrame([found]), dict(found))
@@ -347,6 +361,9 @@ def model_fit(given: CheckInput) -> CheckResult:
     model = build_model(given.outcome, given.controls, given.settings)
     errors, sds = one_step_errors(model, exact_posterior(model))
     skip = max(13, len(model.coefficients) + 1)
+    if len(errors) - skip < MIN_MONTHS:
+        text = f"Not possible: {len(errors)} months before the intervention are too few."
+        return CheckResult("fit", None, text, pd.DataFrame(), {"n": len(errors)})
     standardised = (errors / sds)[skip:]
     values = model.outcome[skip:]
     shapiro = float(stats.shapiro(standardised).pvalue)
@@ -367,7 +384,9 @@ def model_fit(given: CheckInput) -> CheckResult:
         f" {summary['largest_error']:.1f}."
     )
     if not passed:
-        text += " Errors are not normal white noise; try impact.scale: log as a sensitivity."
+        text += " Errors are not normal white noise."
+        if given.settings.scale == "linear":
+            text += " Try impact.scale: log."
     return CheckResult("fit", passed, text, pd.DataFrame([summary]), summary)
 
 
@@ -384,6 +403,14 @@ def _one(
         return row | exact_effect(build_model(outcome, controls, settings, start, end))
     except (DataError, FitError) as error:
         return row | {"failed": error.message}
+
+
+def _verdict(rows: Sequence[dict[str, Any]], label: str) -> tuple[list[str], bool | None, str]:
+    """Rows whose interval leaves zero; failed if any, open if one could not be fitted; a sentence."""
+    moved = [row[label] for row in rows if "mean" in row and _excludes_zero(row)]
+    unfitted = [row[label] for row in rows if "mean" not in row]
+    gaps = f" Could not be fitted: {', '.join(unfitted)}." if unfitted else ""
+    return moved, False if moved else (None if unfitted or not rows else True), gaps
 
 
 def _zone_effect(given: CheckInput, roles: RoleSettings) -> dict[str, Any]:

@@ -57,4 +57,4 @@ def check_zone_impact(
         return run_checks(zones, roles, settings, checks, seed=seed)
     outcome = zone_outcome(zones, roles.impact)
     controls = zone_controls(zones, roles, settings.covariates)
-    return paper_checks(outcome, controls, impact, seed=seed)
+    return paper_checks(outcome, controls, impact, checks, seed=seed)

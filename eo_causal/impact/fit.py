@@ -22,7 +22,13 @@ from eo_causal.impact.exact import (
     sample_parameters,
     scale_moments,
 )
-from eo_causal.impact.model import Floats, ImpactModel, ImpactSettings, build_model
+from eo_causal.impact.model import (
+    Floats,
+    ImpactModel,
+    ImpactSettings,
+    build_model,
+    date_notes,
+)
 from eo_causal.impact.nonparametric import kpss_statistic
 
 KPSS_LIMIT = 0.463
@@ -244,13 +250,7 @@ def _mcse(values: Floats, n_chains: int) -> float:
 
 
 def _notes(model: ImpactModel) -> tuple[str, ...]:
-    notes = []
-    if model.settings.intervention_source == "data":
-        known = ", ".join(model.settings.policy_dates) or "none given"
-        notes.append(
-            "The intervention date was found in the same outcome series, so the effect at that date"
-            f" is partly selected for being large. Dates known from elsewhere: {known}."
-        )
+    notes = list(date_notes(model.settings))
     n_missing = len(model.post_rows) - len(model.scored_rows)
     if n_missing:
         notes.append(f"{n_missing} post periods are missing; sums run over observed periods.")

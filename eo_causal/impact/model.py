@@ -162,6 +162,17 @@ class ImpactModel:
         return np.exp(values) if self.settings.scale == "log" else values
 
 
+def date_notes(settings: ImpactSettings) -> tuple[str, ...]:
+    """What a reader must know of the intervention date."""
+    if settings.intervention_source != "data":
+        return ()
+    known = ", ".join(settings.policy_dates) or "none given"
+    return (
+        "The intervention date was found in the same outcome series, so the effect at that date is"
+        f" partly selected for being large. Dates known from elsewhere: {known}.",
+    )
+
+
 def build_model(
     outcome: pd.Series,
     controls: pd.DataFrame,
@@ -317,7 +328,8 @@ def _check_controls(outcome: pd.Series, controls: pd.DataFrame, n_pre: int) -> N
             months = ", ".join(f"{stamp:%Y-%m}" for stamp in missing[:3])
             raise DataError(
                 f"control {name!r} is missing in {len(missing)} period(s) (first: {months}). Set"
-                " roles.fill: interpolate, or drop it from impact.covariates.",
+                " roles.fill: interpolate for gaps, shorten data.period where its ends are missing, or"
+                " drop it from impact.covariates.",
                 control=str(name), n_missing=len(missing),
             )  # fmt: skip
         x = values[:n_pre]

@@ -148,14 +148,17 @@ def block_bootstrap_step(
     return float(low), float(high)
 
 
-def trend(values: Floats, random: np.random.Generator, n_samples: int = 999) -> dict[str, float]:
-    """Sen slope per period and Mann-Kendall statistic with an AR-sieve p-value.
+def trend(
+    values: Floats, times: Floats, random: np.random.Generator, n_samples: int = 999
+) -> dict[str, float]:
+    """Sen slope per unit of time and Mann-Kendall statistic with an AR-sieve p-value.
 
-    The sieve is fitted to the detrended series, so that the null has no trend.
+    The sieve is fitted to the detrended series, so that the null has no trend; ``times`` need not
+    be evenly spaced.
     """
-    t = np.arange(len(values))
+    t = np.asarray(times, dtype=float)
     first, second = np.triu_indices(len(values), 1)
-    slope = float(np.median((values[second] - values[first]) / (second - first)))
+    slope = float(np.median((values[second] - values[first]) / (t[second] - t[first])))
     score = _kendall(values[None, :])[0]
     fit = fit_autoregression(values - slope * t)
     null = np.abs(_kendall(sieve_samples(fit, len(values), n_samples, random)))

@@ -1,5 +1,6 @@
 """What a change of attenuation means in metres of light: the euphotic depth."""
 
+import warnings
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -9,11 +10,13 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from eo_causal.core.effect import Effect
+from eo_causal.core.progress import count
 from eo_causal.core.settings import Settings
-from eo_causal.errors import ConfigError
+from eo_causal.errors import ConfigError, DataError, EOCausalWarning
 from eo_causal.impact.counterfactual import ImpactResult, quantiles
 
 DepthMethod = Literal["kd490", "morel_kdpar1", "morel_kdpar2"]
+FEW_INVALID = 1e-3
 METHODS: tuple[DepthMethod, ...] = ("kd490", "morel_kdpar1", "morel_kdpar2")
 _LABELS = {
     "kd490": "4.6 / Kd490, used as if it were Kd(PAR) (arXiv 2603.07331)",
@@ -120,7 +123,8 @@ def depth_change(result: ImpactResult, settings: DepthSettings) -> DepthResult:
     low_high = ""
     if change.interval is not None:
         low_high = (
-            f" ({change.level:.0%} interval {change.interval[0]:.1f} to {change.interval[1]:.1f})"
+            f" (change {change.estimate:+.1f} m, {change.level:.0%} interval"
+            f" {change.interval[0]:+.1f} to {change.interval[1]:+.1f} m)"
         )
     text = (
         f"The euphotic zone is {abs(change.estimate):.1f} m"
@@ -128,7 +132,24 @@ def depth_change(result: ImpactResult, settings: DepthSettings) -> DepthResult:
         f" {counterfactual:.1f} m. Method: {_LABELS[settings.method]}; "
         + ("depth of the mean attenuation." if settings.average == "of_mean" else "mean of monthly depths.")
     )  # fmt: skip
+    if n_invalid:
+        count(depths_impossible=n_invalid)
+        text += f" {n_invalid:,} drawn depths without light physics were left out."
+        if settings.average == "monthly" and not n_invalid <= FEW_INVALID * n_drawn(result):
+            warnings.warn(
+                EOCausalWarning(
+                    f"{n_invalid:,} drawn months of counterfactual water have no depth (Kd490 of 0 or"
+                    " below), and months near them have huge ones. Use depth.average: of_mean, or"
+                    " impact.scale: log.", "DepthWarning",
+                ),
+                stacklevel=2,
+            )  # fmt: skip
     return DepthResult(change, observed, counterfactual, table, n_invalid, text)
+
+
+def n_drawn(result: ImpactResult) -> int:
+    """Drawn counterfactual months, over which impossible depths are counted."""
+    return 1 if result.draws is None else int(result.draws["counterfactual"].size)
 
 
 def _one_method(
@@ -142,14 +163,21 @@ def _one_method(
     else:
         paths = result.draws["counterfactual"].to_numpy()
         predicted = paths.reshape(-1, paths.shape[-1])[:, seen]
-    if average == "of_mean":
+    monthly = average == "monthly"
+    if not monthly:
         observed = float(euphotic_depth(response.mean(), method))
         depths = euphotic_depth(predicted.mean(axis=1), method)
     else:
         observed = float(np.nanmean(euphotic_depth(response, method)))
         depths = np.nanmean(euphotic_depth(predicted, method), axis=1)
-    n_invalid = int(np.isnan(depths).sum())
+    n_invalid = int(np.isnan(euphotic_depth(predicted, method)).sum()) if monthly else 0
+    n_invalid = n_invalid or int(np.isnan(depths).sum())
     change = observed - depths[np.isfinite(depths)]
+    if not len(change) or not np.isfinite(observed):
+        raise DataError(
+            f"depth.method {method}: attenuation of {response.mean():.3g} m-1 has no euphotic depth."
+            " Are the units right? Set data.units.", method=method,
+        )  # fmt: skip
     interval, error = None, None
     if result.draws is not None:
         interval, error = quantiles(change, result.average.level), float(change.std(ddof=1))

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from eo_causal.core.effect import Effect
 from eo_causal.core.progress import count, track
 from eo_causal.core.random import generator
-from eo_causal.errors import DataError, EOCausalWarning, FitError
-from eo_causal.impact.checks import CheckResult
+from eo_causal.errors import ConfigError, DataError, EOCausalWarning, FitError
+from eo_causal.impact.checks import CheckResult, CheckSettings
 from eo_causal.impact.counterfactual import ImpactResult
-from eo_causal.impact.model import ImpactSettings
+from eo_causal.impact.model import ImpactSettings, date_notes
 
 Floats = NDArray[np.float64]
 SCALE = 100.0
@@ -70,16 +70,31 @@ def fit_paper(
         No optimiser run ended with a finite likelihood.
     """
     _check_version()
-    if outcome.isna().any() or controls.isna().any().any():
+    _refuse_other_models(settings)
+    gaps = {"the outcome": int(outcome.isna().sum())}
+    gaps |= {f"control {name}": int(n) for name, n in controls.isna().sum().items()}
+    missing = ", ".join(f"{n} months of {name}" for name, n in gaps.items() if n)
+    if missing:
         raise DataError(
-            f"mode: paper needs complete series; {int(outcome.isna().sum())} months of the outcome are"
-            " missing. Use zone_means.method: interpolate, or mode: default."
+            f"mode: paper needs complete series; {missing} are missing. Rasters: use"
+            " zone_means.method: interpolate; tables: complete them, or use mode: default."
         )
     start = pd.Timestamp(settings.intervention)
     n_pre = int((outcome.index < start).sum())
     y = outcome.to_numpy(dtype=float) * SCALE
     found = forecast(y, controls.to_numpy(dtype=float), n_pre, len(y), seed=seed)
     return _result(outcome, y, n_pre, found, settings, seed, units)
+
+
+def _refuse_other_models(settings: ImpactSettings) -> None:
+    """The published model is one model; settings it would ignore are refused."""
+    published = {"scale": "linear", "season": 12, "level": "local_level", "interval_level": 0.95}
+    wrong = [name for name, value in published.items() if getattr(settings, name) != value]
+    if wrong:
+        raise ConfigError(
+            f"mode: paper: impact.{', impact.'.join(wrong)} cannot be changed in the published model."
+            " Leave it out, or use mode: default.", keys=wrong,
+        )  # fmt: skip
 
 
 def forecast(
@@ -202,7 +217,10 @@ def _result(
     boundary = [
         name for name, value in found.variances.items() if value < BOUNDARY * found.spread**2
     ]
-    notes = ["Maximum likelihood, not Bayesian; variances are taken as known."]
+    notes = [
+        "Maximum likelihood, not Bayesian; variances are taken as known.",
+        *date_notes(settings),
+    ]
     if "sigma2.trend" in boundary:
         notes.append(
             "The trend variance is zero: the trend is a fixed line that drives the answer."
@@ -231,7 +249,7 @@ def _result(
             "converged": found.converged,
             "variances": found.variances,
             "variances_at_boundary": boundary,
-            "joint_sd_of_average": found.covariance_sd_of_mean / SCALE,
+            "joint_sd_of_average_m-1": found.covariance_sd_of_mean / SCALE,
         },
         settings=settings,
         notes=tuple(notes),
@@ -281,19 +299,30 @@ def _series(outcome: pd.Series, y: Floats, n_pre: int, found: Forecast) -> pd.Da
 
 
 def paper_checks(
-    outcome: pd.Series, controls: pd.DataFrame, result: ImpactResult, *, seed: int
+    outcome: pd.Series,
+    controls: pd.DataFrame,
+    result: ImpactResult,
+    checks: CheckSettings,
+    *,
+    seed: int,
 ) -> tuple[CheckResult, ...]:
     """The published checks: 40 placebo dates with 12-month windows, and leave-one-out.
 
-    The published p is k / n and can be zero; (k + 1) / (n + 1) is reported.
+    The published p is k / n and can be zero; (k + 1) / (n + 1) is reported. Of ``checks`` only
+    whether these two run counts.
     """
     y = outcome.to_numpy(dtype=float) * SCALE
     exog = controls.to_numpy(dtype=float)
     n_pre = result.diagnostics["n_pre"]
-    return (
-        _placebos(outcome.index, y, exog, n_pre, result.average.estimate * SCALE, seed),
-        _leave_one_out(y, controls, n_pre, result.average.estimate * SCALE, seed),
-    )
+    effect = result.average.estimate * SCALE
+    found = []
+    if checks.placebo_in_time is not None:
+        placebos = _placebos(outcome.index, y, exog, n_pre, effect, seed)
+        placebos.summary["effect"] = effect / SCALE
+        found.append(placebos)
+    if checks.leave_one_out:
+        found.append(_leave_one_out(y, controls, n_pre, effect, seed))
+    return tuple(found)
 
 
 def _placebos(
@@ -308,6 +337,9 @@ def _placebos(
         value = float((y[d : d + PLACEBO_WINDOW] - found.mean).mean())
         rows.append({"month": f"{index[d]:%Y-%m}", "mean": value / SCALE})
     count(placebos_fitted=len(rows))
+    if not rows:
+        text = f"Not possible: {n_pre} months before the intervention leave no placebo date."
+        return CheckResult("placebo_in_time", None, text, pd.DataFrame(), {"n": 0, "p_value": None})
     means = np.array([row["mean"] for row in rows]) * SCALE
     n, larger = len(means), int((np.abs(means) >= abs(effect)).sum())
     summary = {
@@ -337,6 +369,10 @@ def _leave_one_out(
         found = forecast(y, rest, n_pre, len(y), seed=seed, n_starts=0)
         value = float((y[n_pre:] - found.mean).mean())
         rows.append({"dropped": name, "mean": value / SCALE, "share_of_effect": value / effect})
+    if not rows:
+        return CheckResult(
+            "leave_one_out", None, "Not possible: there is no control.", pd.DataFrame(), {"n": 0}
+        )
     shares = [float(str(row["share_of_effect"])) for row in rows]
     text = f"Without one control {min(shares):.0%} to {max(shares):.0%} of the effect remain."
     summary = {"n": len(rows), "smallest_share": min(shares), "largest_share": max(shares)}

@@ -4,7 +4,7 @@ from typing import Literal
 
 import pandas as pd
 import xarray as xr
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from eo_causal.core.progress import count
 from eo_causal.core.settings import Settings
@@ -21,6 +21,14 @@ class RoleSettings(Settings):
     fill: Literal["none", "interpolate"] = Field(
         default="none", description="how missing months of the controls are filled (counted)"
     )
+
+    @model_validator(mode="after")
+    def _each_zone_once(self) -> "RoleSettings":
+        named = [self.impact, *self.controls]
+        twice = sorted({name for name in named if named.count(name) > 1})
+        if twice:
+            raise ValueError(f"{', '.join(twice)} is named twice; a zone has one role")
+        return self
 
 
 def zone_outcome(zones: xr.Dataset, zone: str) -> pd.Series:
@@ -61,9 +69,10 @@ def zone_controls(
     ConfigError
         A covariate the zones do not have.
     """
-    missing = [name for name in covariates if name not in zones]
+    usable = [str(name) for name, item in zones.items() if set(item.dims) == {"zone", "time"}]
+    missing = [name for name in covariates if name not in usable]
     if missing:
-        have = ", ".join(str(name) for name in zones.data_vars)
+        have = ", ".join(usable)
         raise ConfigError(
             f"impact.covariates: {', '.join(missing)} not among the zone variables ({have}).",
             missing=missing,

@@ -28,6 +28,7 @@ from eo_causal.ingest.binned import (
     binned_grid,
     binned_units,
     find_binned,
+    read_bins,
 )
 from eo_causal.ingest.composite import composite
 from eo_causal.ingest.read import FileArray, Header, Variable, decode, read_header, read_raw
@@ -36,6 +37,7 @@ Convention = Literal["obpg_l3m", "obpg_l3b", "oc_cci", "erddap", "cmems", "olci"
 KD490_NAMES = ("kd_490", "kd490", "k490", "kd489")
 PURE_WATER = 0.0166
 MEDIAN_LIMIT = 0.5
+SAMPLE_CELLS = 128
 TARGET_BYTES = 2**25
 _AXIS_NAMES = {"lat": "y", "latitude": "y", "y": "y", "lon": "x", "longitude": "x", "x": "x"}
 
@@ -89,7 +91,12 @@ def read_kd490(paths: Sequence[Path], settings: OceanColorSettings) -> xr.DataAr
         )  # fmt: skip
     if settings.units == "1e-2 m-1":
         cube = (cube / np.float32(100)).assign_attrs(cube.attrs)
-    _warn_about_size(cube, str(paths[0]))
+    factor = 0.01 if settings.units == "1e-2 m-1" else 1.0
+    for side, places in ((SAMPLE_CELLS, (0.5,)), (None, (0.25, 0.5, 0.75))):
+        seen = np.concatenate([_window(paths, share, side) for share in places]) * factor
+        if len(seen):
+            _warn_about_size(seen, str(paths[0]))
+            break
     return cube.assign_attrs(units="m-1", long_name="diffuse attenuation coefficient at 490 nm")
 
 
@@ -345,13 +352,28 @@ def _product(header: Header) -> str:
     return "unknown"
 
 
-def _warn_about_size(cube: xr.DataArray, source: str) -> None:
-    """Look at a few time steps for values that are no Kd490 in m-1."""
-    steps = np.unique(np.linspace(0, cube.sizes["time"] - 1, 5).astype(int))
-    sample = cube.isel(time=steps).to_numpy()
-    seen = sample[np.isfinite(sample)]
-    if not len(seen):
-        return
+def _window(paths: Sequence[Path], share: float, side: int | None) -> np.ndarray:
+    """Valid Kd490 of one time step in a square window (None: whole), read from the file itself.
+
+    ``share`` says where: from 0 the first file, step, row and column, to 1 the last.
+    """
+    header = read_header(paths[int(share * len(paths))])
+    if GROUP in header.groups:
+        bins = read_bins(header.path, find_binned(header, list(KD490_NAMES)))[1]
+        return bins[np.isfinite(bins)]
+    variable = find_variable(header, list(KD490_NAMES))
+    dims, _ = _axes(variable, header)
+    place = []
+    for name, size in zip(variable.dims, variable.shape, strict=True):
+        length = (side or size) if name in (dims["y"], dims["x"]) else 1
+        start = max(0, int(share * size) - length // 2)
+        place.append(slice(start, start + length))
+    values = FileArray(header.path, header.kind, variable)[tuple(place)].ravel()
+    return values[np.isfinite(values)]
+
+
+def _warn_about_size(seen: np.ndarray, source: str) -> None:
+    """Say so when values are no Kd490 in m-1."""
     if np.median(seen) > MEDIAN_LIMIT or (seen < PURE_WATER).any():
         share = float((seen < PURE_WATER).mean())
         warnings.warn(

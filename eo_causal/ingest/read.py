@@ -1,6 +1,7 @@
 """The one loader: kinds by content, one mask rule, float32 with NaN, errors that name the file."""
 
 import base64
+import functools
 import hashlib
 import math
 import os
@@ -145,6 +146,21 @@ def verify_sidecar(path: Path, sha256: str | None = None) -> None:
         )  # fmt: skip
 
 
+def _metadata_stamp(folder: Path) -> tuple[int, ...]:
+    """Times and sizes of an array's metadata files: another stamp, another array."""
+    found = (folder / name for name in _ZARR_METADATA)
+    states = [path.stat() for path in found if path.is_file()]
+    return tuple(value for state in states for value in (state.st_mtime_ns, state.st_size))
+
+
+@functools.lru_cache(maxsize=16)
+def _zarr_array(path: Path, name: str, stamp: tuple[int, ...]) -> Any:
+    """An open array; opening takes longer than reading a small slice."""
+    import zarr
+
+    return zarr.open_group(path, mode="r")[name]
+
+
 @dataclass(frozen=True)
 class FileArray:
     """A variable that decodes itself slice by slice; what dask tasks hold instead of data.
@@ -174,7 +190,8 @@ class FileArray:
 
     def __getitem__(self, key: Any) -> NDArray[np.float32]:
         raw = read_raw(self.path, self.kind, self.variable.name, key)
-        return decode(raw, self.variable.attrs, f"{self.path}: variable {self.variable.name!r}")
+        source = f"{self.path}: variable {self.variable.name!r}"
+        return decode(raw, self.variable.attrs, source, reuse=raw.flags.writeable)
 
 
 def read_raw(path: Path, kind: str, name: str, key: Any = ...) -> NDArray[Any]:
@@ -187,9 +204,7 @@ def read_raw(path: Path, kind: str, name: str, key: Any = ...) -> NDArray[Any]:
     """
     try:
         if kind == "zarr":
-            import zarr
-
-            return np.asarray(zarr.open_group(path, mode="r")[name][key])
+            return np.asarray(_zarr_array(path, name, _metadata_stamp(path / name))[key])
         with _netcdf(path) as dataset:
             return np.asarray(dataset[name][key])
     except Exception as error:
@@ -199,16 +214,16 @@ def read_raw(path: Path, kind: str, name: str, key: Any = ...) -> NDArray[Any]:
         ) from error  # fmt: skip
 
 
-def decode(raw: NDArray[Any], attrs: dict[str, Any], source: str = "") -> NDArray[np.float32]:
-    """The one mask rule, then float32, then scale and offset.
+def decode(
+    raw: NDArray[Any], attrs: dict[str, Any], source: str = "", *, reuse: bool = False
+) -> NDArray[np.float32]:
+    """The one mask rule, then float32, then scale and offset; ``reuse`` may overwrite ``raw``.
 
     Raises
     ------
     ReadError
         An attribute that decoding needs is no number; ``source`` says whose.
     """
-    valid = valid_mask(raw, attrs, source)
-    values = np.where(valid, raw, 0).astype(np.float32)
     scale, offset = _numbers(attrs, "scale_factor", source), _numbers(attrs, "add_offset", source)
     usable = np.isfinite([*scale, *offset]).all() and all(scale != 0)
     if len(scale) > 1 or len(offset) > 1 or not usable:
@@ -216,6 +231,10 @@ def decode(raw: NDArray[Any], attrs: dict[str, Any], source: str = "") -> NDArra
             f"{source}: scale_factor {scale.tolist()} and add_offset {offset.tolist()} cannot decode"
             " anything. Correct the attributes.", source=source,
         )  # fmt: skip
+    if raw.dtype == np.float32 and not len(scale) and not len(offset):
+        return _masked_floats(raw, attrs, source, reuse=reuse)
+    valid = valid_mask(raw, attrs, source)
+    values = np.where(valid, raw, 0).astype(np.float32)
     with np.errstate(over="ignore", invalid="ignore"):
         if len(scale):
             values = values * np.float32(scale[0])
@@ -224,24 +243,63 @@ def decode(raw: NDArray[Any], attrs: dict[str, Any], source: str = "") -> NDArra
     return np.where(valid & np.isfinite(values), values, np.float32(np.nan))
 
 
+def _masked_floats(
+    raw: NDArray[np.float32], attrs: dict[str, Any], source: str, *, reuse: bool
+) -> NDArray[np.float32]:
+    """:func:`valid_mask` applied to floats in a single pass."""
+    fills, low, high = (
+        [np.float32(_comparable(value, raw.dtype)) for value in values]
+        for values in _limits(attrs, source)
+    )
+    lowest = np.max([np.float32(-HUGE), *low])
+    highest = np.min([np.float32(HUGE), *high])
+    raw = np.ascontiguousarray(raw)
+    values = raw if reuse else np.empty(raw.shape, dtype=np.float32)
+    first, *others = fills or [np.float32(np.nan)]
+    for fill in others:
+        raw = np.where(raw == fill, np.float32(np.nan), raw)
+    _mask_kernel()(raw.reshape(-1), values.reshape(-1), lowest, highest, first)
+    return values
+
+
+@functools.cache
+def _mask_kernel() -> Any:
+    import numba
+
+    @numba.njit(cache=False)
+    def mask(raw: Any, values: Any, low: Any, high: Any, fill: Any) -> None:
+        nothing = np.float32(np.nan)
+        for i in range(len(raw)):
+            value = raw[i]
+            values[i] = value if (value >= low) & (value <= high) & (value != fill) else nothing
+
+    return mask
+
+
 def valid_mask(raw: NDArray[Any], attrs: dict[str, Any], source: str = "") -> NDArray[np.bool_]:
     """True where a raw value is usable: not fill, finite, below 1e30, inside the valid range."""
+    fills, low, high = _limits(attrs, source)
     valid = np.ones(raw.shape, dtype=bool)
-    for name in ("_FillValue", "missing_value"):
-        for fill in _numbers(attrs, name, source):
-            valid &= raw != _comparable(fill, raw.dtype)
+    for fill in fills:
+        valid &= raw != _comparable(fill, raw.dtype)
     if raw.dtype.kind == "f":
         valid &= np.isfinite(raw)
         valid &= np.abs(np.where(valid, raw, 0)) <= HUGE
-    low, high = (_numbers(attrs, name, source) for name in ("valid_min", "valid_max"))
-    if "valid_range" in attrs:
-        ends = _numbers(attrs, "valid_range", source)
-        low, high = ends[:1], ends[1:]
     for limit in low:
         valid &= raw >= _comparable(limit, raw.dtype)
     for limit in high:
         valid &= raw <= _comparable(limit, raw.dtype)
     return valid
+
+
+def _limits(attrs: dict[str, Any], source: str) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Fill values, lower and upper limits that the attributes declare."""
+    fills = [_numbers(attrs, name, source) for name in ("_FillValue", "missing_value")]
+    low, high = (_numbers(attrs, name, source) for name in ("valid_min", "valid_max"))
+    if "valid_range" in attrs:
+        ends = _numbers(attrs, "valid_range", source)
+        low, high = ends[:1], ends[1:]
+    return np.concatenate(fills), low, high
 
 
 def inspect_file(

@@ -202,8 +202,8 @@ def _parse_months(
         stamp = pd.to_datetime(text, format=date_format, errors="coerce")
         if stamp is pd.NaT or not YEARS[0] <= stamp.year <= YEARS[1]:
             raise TimeAxisError(
-                f"{path}: row {line}: {text!r} is not a date of the form {date_format}. Correct it,"
-                " or state the format of all dates.", path=str(path), row=line, value=text,
+                f"{path}: row {line}: {text!r} is not a date of the form {date_format}. Correct the"
+                " table.", path=str(path), row=line, value=text,
             )  # fmt: skip
         month = f"{stamp:%Y-%m}"
         if month in seen:

@@ -143,8 +143,26 @@ def read_tables(files: InputFiles, settings: WaterSourceSettings) -> xr.Dataset:
 
 
 def cube_zones(cube: xr.DataArray, bounds: dict[str, Bounds], settings: ZoneSettings) -> xr.Dataset:
-    """Zone means of a cube for the boxes of a config."""
-    return zone_means(cube, zone_frame(bounds), settings)
+    """Zone means of a cube for the boxes of a config.
+
+    Raises
+    ------
+    DataError
+        A cell of a zone with Kd490 of 0 or below: fill that was not declared, or no Kd490.
+    """
+    zones = zone_means(cube, zone_frame(bounds), settings)
+    wrong = np.argwhere((zones["lowest"] <= 0).transpose("time", "zone").to_numpy())
+    if len(wrong):
+        month, zone = (
+            zones["time"].to_index()[wrong[0][0]],
+            str(zones["zone"].to_numpy()[wrong[0][1]]),
+        )
+        raise DataError(
+            f"zone {zone!r}: Kd490 of 0 or below in {len(wrong)} zone months (first: {month:%Y-%m})."
+            " That is undeclared fill, or another variable; correct the files.", zone=zone,
+            n_months=len(wrong),
+        )  # fmt: skip
+    return zones
 
 
 def before_after_layers(cube: xr.DataArray, intervention: str) -> xr.Dataset:
@@ -208,6 +226,13 @@ def compare_with_raster(
         One row per variable and zone: number of cells whose centre lies inside, largest absolute
         difference along the published path (centre cells, float32), and with exact coverage.
     """
+    absent = [name for name in settings.variables if name not in zones]
+    if absent:
+        have = ", ".join(str(name) for name in zones.data_vars)
+        raise ConfigError(
+            f"data.raster_check.variables: {', '.join(absent)} not among the columns of the tables"
+            f" ({have}).", absent=absent,
+        )  # fmt: skip
     boxes = {zone: box for zone, box in bounds.items() if zone in zones["zone"]}
     rows = []
     for name, stored in settings.variables.items():
@@ -220,8 +245,11 @@ def compare_with_raster(
         )
         for zone in boxes:
             table = zones[name].sel(zone=zone)
+            shared = table.indexes["time"].intersection(published.indexes["time"])
             gaps = [
-                float(np.abs(means[stored].sel(zone=zone, time=table["time"]) - table).max())
+                float(
+                    np.abs(means[stored].sel(zone=zone, time=shared) - table.sel(time=shared)).max()
+                )
                 for means in (published, exact)
             ]
             n_cells = int(published["n_valid"].sel(zone=zone).max())

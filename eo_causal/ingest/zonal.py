@@ -1,21 +1,32 @@
 """From a cube to one series per zone, with coverage weights and honest gaps."""
 
-from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+import dataclasses
+import functools
+import warnings
+from typing import Annotated, Any, Literal, cast
 
 import geopandas
 import numpy as np
-import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 from pydantic import Field
 from scipy import sparse
 
-from eo_causal.core.progress import count, track
+from eo_causal.core.progress import count
 from eo_causal.core.settings import Bounds, Settings
-from eo_causal.errors import ConfigError, CoverageError
+from eo_causal.errors import ConfigError, CoverageError, EOCausalWarning
+from eo_causal.ingest.zone_sums import (
+    BlockSums,
+    Reduction,
+    ZonePlan,
+    over_blocks,
+    share,
+    sum_cells,
+    sum_zones,
+)
 
 Floats = NDArray[np.float64]
+FULLY_INSIDE = 0.99
 Method = Literal["ratio", "mean", "interpolate", "median", "geometric_mean"]
 
 
@@ -125,8 +136,8 @@ def zone_means(
     Returns
     -------
     Dataset (zone, time)
-        The cube's variable, ``n_valid`` cells, ``valid_fraction`` of the ever-valid weight, and
-        ``water_fraction (zone)``, the ever-valid share of the zone.
+        The cube's variable, ``n_valid`` cells, the ``lowest`` of them, ``valid_fraction`` of the
+        ever-valid weight, and ``water_fraction (zone)``, the ever-valid share of the zone.
 
     Raises
     ------
@@ -137,25 +148,26 @@ def zone_means(
     weights = (centre_weights if paper else zone_weights)(cube, zones)
     names = [str(name) for name in zones["zone"]]
     _check_coverage(weights, names, settings, cube)
+    _check_extent(cube, zones, names, settings)
     used = np.flatnonzero(np.asarray(weights.sum(axis=0)).ravel() > 0)
     weights = sparse.csr_array(weights[:, used])
-    climate = _cell_statistics(cube, used)
-    _check_water(weights, climate, names)
-    if paper:
-        values, n_valid, fraction = _interpolated(cube, used, weights)
-    else:
-        values, n_valid, fraction = _reduce(cube, used, weights, climate, settings)
+    read = _interpolated if paper else functools.partial(_reduce, settings=settings)
+    sums = read(cube, used, weights)
+    values, ever_weight = sums.reduced, weights @ sums.ever.astype(float)
+    _check_water(ever_weight, names)
+    fraction = sums.weight / ever_weight
+    if not paper:
         few = fraction < settings.min_valid_fraction
         count(zone_months_missing=int(few.sum()), zone_months=int(few.size))
         values = np.where(few, np.nan, values)
-    ever = weights @ (climate["n_valid"] > 0).astype(float)
     name = str(cube.name or "kd490")
     result = xr.Dataset(
         {
             name: (("zone", "time"), values.T, dict(cube.attrs)),
-            "n_valid": (("zone", "time"), n_valid.T),
+            "n_valid": (("zone", "time"), sums.n_valid.T),
+            "lowest": (("zone", "time"), np.where(sums.n_valid, sums.lowest, np.nan).T),
             "valid_fraction": (("zone", "time"), fraction.T),
-            "water_fraction": ("zone", ever / np.asarray(weights.sum(axis=1)).ravel()),
+            "water_fraction": ("zone", ever_weight / np.asarray(weights.sum(axis=1)).ravel()),
         },
         coords={"zone": names, "time": cube["time"].to_numpy()},
     )
@@ -163,65 +175,67 @@ def zone_means(
 
 
 def _reduce(
-    cube: xr.DataArray,
-    used: NDArray[np.intp],
-    weights: sparse.csr_array,
-    climate: pd.DataFrame,
-    settings: ZoneSettings,
-) -> tuple[Floats, NDArray[np.int64], Floats]:
-    ever = (climate["n_valid"] > 0).to_numpy()
-    ever_weight = weights @ ever.astype(float)
-    steady = (climate["n_valid"] >= settings.min_valid_months).to_numpy()
+    cube: xr.DataArray, used: NDArray[np.intp], weights: sparse.csr_array, settings: ZoneSettings
+) -> BlockSums:
+    """All months; ``ever`` runs over the ``used`` cells."""
+    box, places = _whole_in_space(cube, used)
+    entry = weights.indices
+    plan = ZonePlan(
+        cast(Reduction, settings.method), places[entry].astype(np.uint32),
+        weights.indptr.astype(np.uint32), weights.data, np.full(len(entry), np.nan),
+    )  # fmt: skip
+    long_term = np.ones(weights.shape[0])
     if settings.method == "ratio":
-        count(cells_left_out=int((ever & ~steady).sum()))
-    usual = climate["mean"].to_numpy()
-    values, counts, fractions = [], [], []
-    for block in _blocks(cube, used):
-        valid = np.isfinite(block)
-        fractions.append((valid @ weights.T) / ever_weight)
-        counts.append(valid.astype(np.int64) @ (weights > 0).astype(np.int64).T)
-        if settings.method == "ratio":
-            values.append(_ratio(block, valid & steady, weights, usual, steady))
-        elif settings.method == "median":
-            values.append(_median(block, weights))
-        else:
-            logged = settings.method == "geometric_mean"
-            mean = _mean(np.log(block) if logged else block, valid, weights)
-            values.append(np.exp(mean) if logged else mean)
-    return np.concatenate(values), np.concatenate(counts), np.concatenate(fractions)
+        known, n_left_out = _usual_values(box, plan, entry, len(used), settings.min_valid_months)
+        count(cells_left_out=n_left_out)
+        plan = dataclasses.replace(plan, usual=known[entry])
+        steady_weight = weights @ np.isfinite(known).astype(float)
+        long_term = share(weights @ np.nan_to_num(known), steady_weight)
+    sums = list(over_blocks(box, sum_zones, plan))
+    ever = np.zeros(len(used), dtype=bool)
+    ever[entry] = np.any([block.ever for block in sums], axis=0)
+    return BlockSums(
+        np.concatenate([block.reduced for block in sums]) * long_term,
+        np.concatenate([block.weight for block in sums]),
+        np.concatenate([block.n_valid for block in sums]),
+        np.concatenate([block.lowest for block in sums]),
+        ever,
+    )
 
 
-def _mean(block: Floats, valid: NDArray[np.bool_], weights: sparse.csr_array) -> Floats:
-    total = np.where(valid, block, 0.0) @ weights.T
-    weight = valid.astype(float) @ weights.T
-    return np.divide(total, weight, out=np.full_like(total, np.nan), where=weight > 0)
+def _usual_values(
+    box: xr.DataArray, plan: ZonePlan, entry: NDArray[Any], n_used: int, min_valid_months: int
+) -> tuple[Floats, int]:
+    """Long-term mean of every used cell, NaN where it is too rarely valid; how many those are."""
+    total, n_valid = np.zeros(n_used), np.zeros(n_used, dtype=np.int64)
+    parts = list(over_blocks(box, sum_cells, plan))
+    total[entry] = np.sum([part.total for part in parts], axis=0)
+    n_valid[entry] = np.sum([part.n_valid for part in parts], axis=0)
+    steady = n_valid >= min_valid_months
+    known = share(np.where(steady, total, np.nan), n_valid.astype(float))
+    return known, int(((n_valid > 0) & ~steady).sum())
 
 
-def _ratio(
-    block: Floats,
-    valid: NDArray[np.bool_],
-    weights: sparse.csr_array,
-    usual: Floats,
-    steady: NDArray[np.bool_],
-) -> Floats:
-    """[sum w x / sum w c over valid cells] times the zone's long-term mean of c."""
-    known = np.where(steady, usual, 0.0)
-    total = np.where(valid, block, 0.0) @ weights.T
-    expected = np.where(valid, known, 0.0) @ weights.T
-    long_term = (weights @ known) / (weights @ steady.astype(float))
-    share = np.divide(total, expected, out=np.full_like(total, np.nan), where=expected != 0)
-    return share * long_term
+def _whole_in_space(
+    cube: xr.DataArray, used: NDArray[np.intp]
+) -> tuple[xr.DataArray, NDArray[np.intp]]:
+    """The cube with blocks that are whole in space, and the used cells' places in a month of it.
 
-
-def _median(block: Floats, weights: sparse.csr_array) -> Floats:
-    from eo_causal.ingest.weighted_median import weighted_lower_median
-
-    return weighted_lower_median(block, weights.indptr, weights.indices, weights.data)
+    Where the cube lies in several blocks of space, or in memory, it is cut to the bounding box of
+    the used cells first.
+    """
+    cube = cube.transpose("time", "y", "x")
+    if cube.chunks and max(len(sizes) for sizes in cube.chunks[1:]) == 1:
+        return cube, used
+    rows, columns = np.unravel_index(used, (cube.sizes["y"], cube.sizes["x"]))
+    box = _bounding_box(cube, rows, columns)
+    places = (rows - rows.min()) * box.sizes["x"] + columns - columns.min()
+    return (box.chunk({"y": -1, "x": -1}) if box.chunks else box), places
 
 
 def _interpolated(
     cube: xr.DataArray, used: NDArray[np.intp], weights: sparse.csr_array
-) -> tuple[Floats, NDArray[np.int64], Floats]:
+) -> BlockSums:
     """Linear in time per cell, then the weighted mean, all in the cube's own precision.
 
     Cells are added from south to north as in the published code: in float32 the order shows.
@@ -238,44 +252,32 @@ def _interpolated(
         weight = xr.DataArray(row[mine].astype(block.dtype), dims="cell")
         values.append(filled.isel(cell=mine).weighted(weight).mean("cell").to_numpy())
     valid = np.isfinite(block.to_numpy())
-    ever = weights @ valid.any(axis=0).astype(float)
     n_valid = valid.astype(np.int64) @ (weights > 0).astype(np.int64).T
-    return np.array(values, dtype=float).T, n_valid, (valid.astype(float) @ weights.T) / ever
+    seen = np.where(valid, block.to_numpy().astype(float), np.inf)
+    lowest = np.column_stack([seen[:, row > 0].min(axis=1) for row in weights.toarray()])
+    reduced = np.array(values, dtype=float).T
+    return BlockSums(reduced, valid.astype(float) @ weights.T, n_valid, lowest, valid.any(axis=0))
 
 
-def _cell_statistics(cube: xr.DataArray, used: NDArray[np.intp]) -> pd.DataFrame:
-    """Number of valid months and long-term mean of every used cell."""
-    total, n_valid = np.zeros(len(used)), np.zeros(len(used), dtype=np.int64)
-    for block in _blocks(cube, used):
-        valid = np.isfinite(block)
-        for month in np.where(valid, block, 0.0):  # in turn, so that blocks do not change a bit
-            total += month
-        n_valid += valid.sum(axis=0)
-    mean = np.divide(total, n_valid, out=np.full(len(used), np.nan), where=n_valid > 0)
-    return pd.DataFrame({"n_valid": n_valid, "mean": mean})
-
-
-def _blocks(cube: xr.DataArray, used: NDArray[np.intp]) -> Iterator[Floats]:
-    """The used cells in float64, one time block after the other."""
-    sizes = cube.chunks[0] if cube.chunks else (cube.sizes["time"],)
-    ends = np.cumsum(sizes)
-    starts = ends - np.asarray(sizes)
-    for start, end in track(list(zip(starts, ends, strict=True)), "zone means"):
-        block = _flat(cube.isel(time=slice(int(start), int(end))), used)
-        yield block.to_numpy().astype(float)
-
-
-def _flat(cube: xr.DataArray, used: NDArray[np.intp]) -> Any:
-    """Cells along one dimension, only the used ones, cut to their bounding box first."""
-    rows, columns = np.unravel_index(used, (cube.sizes["y"], cube.sizes["x"]))
-    box = cube.isel(
+def _bounding_box(
+    cube: xr.DataArray, rows: NDArray[np.intp], columns: NDArray[np.intp]
+) -> xr.DataArray:
+    return cube.isel(
         y=slice(int(rows.min()), int(rows.max()) + 1),
         x=slice(int(columns.min()), int(columns.max()) + 1),
-    )
-    loaded = box.load() if cube.chunks else box
-    return loaded.isel(
-        y=xr.DataArray(rows - rows.min(), dims="cell"),
-        x=xr.DataArray(columns - columns.min(), dims="cell"),
+    ).transpose("time", "y", "x")
+
+
+def _flat(cube: xr.DataArray, used: NDArray[np.intp]) -> xr.DataArray:
+    """Cells along one dimension, only the used ones."""
+    rows, columns = np.unravel_index(used, (cube.sizes["y"], cube.sizes["x"]))
+    return (
+        _bounding_box(cube, rows, columns)
+        .load()
+        .isel(
+            y=xr.DataArray(rows - rows.min(), dims="cell"),
+            x=xr.DataArray(columns - columns.min(), dims="cell"),
+        )
     )
 
 
@@ -300,9 +302,29 @@ def _check_coverage(
             )  # fmt: skip
 
 
-def _check_water(weights: sparse.csr_array, climate: pd.DataFrame, names: list[str]) -> None:
-    ever = weights @ (climate["n_valid"] > 0).to_numpy().astype(float)
-    for name, weight in zip(names, ever, strict=True):
+def _check_extent(
+    cube: xr.DataArray, zones: geopandas.GeoDataFrame, names: list[str], settings: ZoneSettings
+) -> None:
+    """Refuse or warn of zones that reach beyond the data: their mean is that of another zone."""
+    import shapely
+
+    latitude, longitude = cube["latitude"].to_numpy(), cube["longitude"].to_numpy()
+    half_y, half_x = _step(latitude) / 2, _step(longitude) / 2
+    grid = shapely.box(
+        longitude[0] - half_x, latitude[-1] - half_y, longitude[-1] + half_x, latitude[0] + half_y
+    )
+    polygons = zones.to_crs(4326).geometry.to_numpy()
+    shares = shapely.area(shapely.intersection(polygons, grid)) / shapely.area(polygons)
+    for name, inside in zip(names, shares, strict=True):
+        text = f"zone {name!r}: only {inside:.0%} of it lies on the data. Correct zones, or widen the data."
+        if not inside >= settings.min_valid_fraction:
+            raise CoverageError(text, zone=name, inside=float(inside))
+        if inside < FULLY_INSIDE:
+            warnings.warn(EOCausalWarning(text, "CoverageWarning"), stacklevel=3)
+
+
+def _check_water(ever_weight: Floats, names: list[str]) -> None:
+    for name, weight in zip(names, ever_weight, strict=True):
         if not weight > 0:
             raise CoverageError(
                 f"zone {name!r} has no cell that is ever valid (land, or always cloudy). Move it"

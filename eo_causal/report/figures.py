@@ -32,7 +32,7 @@ def new_figure(width: float, height: float) -> Any:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def placebo_time_figure(table: pd.DataFrame, effect: float, interval: Any, units: str) -> Any:
+def placebo_time_figure(table: pd.DataFrame, effect: float, units: str) -> Any:
     """Placebo effects by date, with the headline beside them."""
     figure = new_figure(9.0, 3.6)
     left, right = figure.subplots(1, 2, width_ratios=[3, 1], sharey=True)

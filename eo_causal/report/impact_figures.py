@@ -25,17 +25,21 @@ def write_figures(study: Any, folder: Path, scale: float, units: str) -> dict[st
         ),
     }
     by_name = {check.name: check for check in study.checks}
-    effect = impact.average.scaled(scale, units)
+    if impact.settings.scale == "log":
+        check_scale, check_units = 1.0, "log ratio"
+    else:
+        check_scale, check_units = scale, units
     placebo = by_name.get("placebo_in_time")
     if placebo is not None and "mean" in placebo.table:
-        table = _scaled(placebo.table, scale)
         drawn["placebo_in_time"] = figures.placebo_time_figure(
-            table, effect.estimate, effect.interval, units
+            _scaled(placebo.table, check_scale),
+            placebo.summary["effect"] * check_scale,
+            check_units,
         )
     space = by_name.get("placebo_in_space")
     if space is not None and space.summary["n"] >= 2:
         drawn["placebo_in_space"] = figures.placebo_space_figure(
-            _scaled(space.table, scale), study.impact_zone, units
+            _scaled(space.table, check_scale), study.impact_zone, check_units
         )
     if "valid_fraction" in study.zones:
         drawn["data_quality"] = figures.quality_figure(study.zones, None)

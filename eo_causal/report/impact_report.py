@@ -34,6 +34,9 @@ class ReportSettings(Settings):
     )
 
 
+_IN_UNITS = ("drift", "sd", "mean", "effect", "effect_minus_drift", "minimum_detectable_effect")
+
+
 @dataclass(frozen=True)
 class ImpactStudy:
     """Everything a report is made of.
@@ -154,6 +157,8 @@ def headline(study: ImpactStudy, scale: float, units: str) -> list[str]:
         first += f" (z-test p {show_p(impact.p_value)}, published method)."
     else:
         first += f" (posterior probability of a change in this direction {1 - impact.p_value:.2%})."
+    if impact.settings.scale == "log":
+        first += " On the log scale the relative effect compares geometric means."
     sentences = [first, study.depth.text.split(" Method:")[0]]
     if failed:
         sentences.append(
@@ -168,13 +173,21 @@ def headline(study: ImpactStudy, scale: float, units: str) -> list[str]:
             f"{n_passed} of {len(study.checks)} checks passed and none failed; the assumptions below"
             " still decide whether this is an effect of the intervention."
         )
-    if study.truth is not None:
-        known = float(study.truth["average"]) * scale
+    known = true_average(study)
+    if known is not None:
         sentences.append(
-            f"Simulated data: the true average effect is {known:.3g} {units}, the estimate"
-            f" {_pm(average)} {units}."
+            f"Simulated data: the true average effect is {known * scale:.3g} {units}, the estimate"
+            f" {average.estimate:.3g}{_interval(average)} {units}."
         )
     return sentences
+
+
+def true_average(study: ImpactStudy) -> float | None:
+    """True average effect in a simulated impact zone, m-1; None where the study asks another date."""
+    truth = study.truth
+    if truth is None or truth["intervention"] != study.impact.settings.intervention:
+        return None
+    return float(truth["zones"].get(study.impact_zone, 0.0))
 
 
 def key_numbers(study: ImpactStudy, scale: float, units: str) -> list[KeyNumber]:
@@ -190,12 +203,9 @@ def key_numbers(study: ImpactStudy, scale: float, units: str) -> list[KeyNumber]
         KeyNumber("euphotic depth (m)", f"{study.depth.change.estimate:+.1f}", _interval(study.depth.change)),
         KeyNumber(label, f"{study.impact.p_value:.4f}", f"{study.impact.average.n} months after"),
     ]  # fmt: skip
-    if study.truth is not None:
-        numbers.append(
-            KeyNumber(
-                f"truth ({units})", f"{float(study.truth['average']) * scale:.3g}", "simulated"
-            )
-        )
+    known = true_average(study)
+    if known is not None:
+        numbers.append(KeyNumber(f"truth ({units})", f"{known * scale:.3g}", "simulated"))
     return numbers
 
 
@@ -203,6 +213,7 @@ def impact_results(study: ImpactStudy, scale: float, units: str) -> dict[str, An
     """results.json of an impact study, report units."""
     impact = study.impact
     by_name = {check.name: check for check in study.checks}
+    check_scale = 1.0 if impact.settings.scale == "log" else scale  # log ratios stay as they are
     results: dict[str, Any] = {
         "pipeline": study.provenance["pipeline"],
         "mode": study.provenance["mode"],
@@ -217,8 +228,8 @@ def impact_results(study: ImpactStudy, scale: float, units: str) -> dict[str, An
         "raw_difference_in_differences": quantity(
             study.breaks.raw_difference_in_differences[0].scaled(scale, units)
         ),
-        "placebo_in_time": _placebo(by_name.get("placebo_in_time"), scale),
-        "placebo_in_space": _placebo(by_name.get("placebo_in_space"), scale),
+        "placebo_in_time": _placebo(by_name.get("placebo_in_time"), check_scale),
+        "placebo_in_space": _placebo(by_name.get("placebo_in_space"), check_scale),
         "euphotic_depth": {
             "change": quantity(study.depth.change),
             "observed": study.depth.observed,
@@ -234,9 +245,9 @@ def impact_results(study: ImpactStudy, scale: float, units: str) -> dict[str, An
     }
     if study.comparison is not None:
         results["published"] = study.comparison.to_dict(orient="records")
-    if study.truth is not None:
-        average = float(study.truth["average"])
-        results["truth"] = {"average": average * scale, "units": units}
+    known = true_average(study)
+    if known is not None:
+        results["truth"] = {"average": known * scale, "units": units}
     return results
 
 
@@ -251,7 +262,7 @@ def write_posterior(draws: xr.Dataset, path: Path) -> None:
     with netCDF4.Dataset(path, "w") as target:
         for dimension in ("chain", "draw", "time", "covariate"):
             target.createDimension(dimension, draws.sizes[dimension])
-        names = np.array([str(name) for name in draws["covariate"].to_numpy()], dtype="S")
+        names = np.char.encode(draws["covariate"].to_numpy().astype(str), "utf-8")
         target.createDimension("text", names.dtype.itemsize)
         label = target.createVariable("covariate", "S1", ("covariate", "text"))
         label[:] = names.view("S1").reshape(len(names), -1)
@@ -272,10 +283,11 @@ def _placebo(check: CheckResult | None, scale: float) -> dict[str, Any] | None:
     """A placebo summary with its effects in report units."""
     if check is None:
         return None
-    scaled = ("drift", "sd", "mean", "effect_minus_drift", "minimum_detectable_effect")
-    return {
-        name: value * scale if name in scaled else value for name, value in check.summary.items()
-    }
+    scaled = {name: value * scale for name, value in check.summary.items() if name in _IN_UNITS}
+    ends = check.summary.get("effect_interval")
+    if ends is not None:
+        scaled["effect_interval"] = [end * scale for end in ends]
+    return check.summary | scaled
 
 
 def _write_tables(study: ImpactStudy, folder: Path, scale: float) -> None:

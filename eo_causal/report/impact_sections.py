@@ -192,6 +192,8 @@ def _summary_table(table: pd.DataFrame, scale: float, units: str) -> pd.DataFram
 
 def _sensitivity(study: Any, pictures: dict[str, Path], scale: float, units: str) -> list[Block]:
     blocks: list[Block] = []
+    if study.impact.settings.scale == "log":
+        scale, units = 1.0, "log ratio"
     for check in study.checks:
         blocks.append(Callout(_LEVELS[check.passed], _words(check.name), check.text))
         blocks += _picture(pictures, check.name)
@@ -264,6 +266,8 @@ def _published(study: Any) -> list[Block]:
             table = pd.DataFrame(_DEPARTURES, columns=["", "published", "here"])
             blocks.append(Table(table, "Where this departs from the publication, and why"))
         return blocks
+    if _METHOD_PAPER not in study.published.source:
+        return [Table(numbers, caption)]
     facts = study.impact.diagnostics
     text = (
         "The published numbers are one early stop of an optimiser on a flat ridge of the likelihood;"

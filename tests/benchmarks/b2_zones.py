@@ -312,7 +312,7 @@ def bench_medians(store: Path, cube: xr.DataArray, zones: Any, rows: common.Rows
 
 def main() -> None:
     flags = common.parser(__doc__ or "")
-    flags.add_argument("--months", type=int, default=120)
+    flags.add_argument("--months", type=int, default=300)
     flags.add_argument("--size", type=int, default=600, help="rows and columns of the grid")
     flags.add_argument("--zones", type=int, default=20)
     arguments = flags.parse_args()

@@ -119,6 +119,36 @@ def test_one_chain_is_no_posterior(tmp_path, cube):
         assert kept.sizes["chain"] == 1
 
 
+def test_fill_that_was_not_declared_is_no_water(tmp_path, cube):
+    study(tmp_path, cube.where((cube["time"].dt.year < 2018) | cube.isnull(), 0.0))
+    done = command("run", "study.yaml", folder=tmp_path)
+    refused(done, tmp_path, 3, "DataError", "Kd490 of 0 or below", "2018-01")
+
+
+@pytest.mark.parametrize("month", ["2030-01", "1990-01"])
+def test_an_intervention_outside_the_data(tmp_path, cube, month):
+    study(tmp_path, cube)
+    done = command("run", "study.yaml", "--set", f"impact.intervention={month}", folder=tmp_path)
+    refused(done, tmp_path, 2, "ConfigError", month, "does not lie within the data")
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        (["data.simulate.effect=0.1"], "simulate"),
+        (["roles.controls=[control, control]"], "named twice"),
+        (["mode=paper", "impact.scale=log"], "impact.scale"),
+    ],
+)
+def test_settings_that_cannot_go_together(tmp_path, cube, changes, word):
+    study(tmp_path, cube.interpolate_na("time"))
+    sets = [item for change in changes for item in ("--set", change)]
+    done = command("run", "study.yaml", *sets, folder=tmp_path)
+    assert done.code == 2, done.err
+    assert word in done.err
+    assert not (tmp_path / "runs" / "study" / "results.json").exists()
+
+
 def test_five_mistakes_are_listed_at_once(tmp_path):
     (tmp_path / "bad.yaml").write_text(
         "pipeline: water_clarity\n"

@@ -6,7 +6,7 @@ import pytest
 import ruptures
 import xarray as xr
 
-from eo_causal.errors import DataError
+from eo_causal.errors import ConfigError, DataError
 from eo_causal.impact.breakpoints import (
     BreakSettings,
     consensus_of,
@@ -126,7 +126,15 @@ def test_paper_mode_reports_the_consensus_of_the_raw_series():
     assert row["cliffs_delta"] > 0.9
 
 
+def test_an_intervention_outside_the_data_is_refused():
+    early = zones_of(np.ones(324), np.ones(324)).isel(time=slice(0, 200))
+    with pytest.raises(
+        ConfigError, match="2019-05 does not lie within the data, 1998-01 to 2014-08"
+    ):
+        search(early)
+
+
 def test_too_short_a_series_is_refused():
-    short = zones_of(np.ones(324), np.ones(324)).isel(time=slice(0, 12))
+    short = zones_of(np.ones(324), np.ones(324)).isel(time=slice(250, 262))
     with pytest.raises(DataError, match="12 months are too few"):
         search(short)

@@ -227,3 +227,52 @@ def test_only_the_checks_asked_for_run(given):
         "control_contamination", "leave_one_out", "prior_sensitivity", "scale_sensitivity",
         "pre_trend",
     ]  # fmt: skip
+
+
+def with_local(zones, values):
+    return zones.assign(temperature=(("zone", "time"), values))
+
+
+def test_what_could_not_be_fitted_is_no_pass():
+    zones = panel()
+    shape = zones["kd490"].shape
+    unusable = np.full(shape, 28.0)  # a constant control cannot be used
+    unusable[0] += np.random.default_rng(0).normal(size=shape[1])
+    found = local_confounders(given_of(with_local(zones, unusable)))
+    assert found.passed is None
+    assert "Could not be fitted: temperature" in found.text
+
+
+def test_a_prior_that_is_not_used_is_not_varied(given):
+    constant = SETTINGS.model_copy(update={"level": "constant"})
+    found = prior_sensitivity(given_of(given.zones, constant))
+    assert found.table["change"].tolist() == [
+        "coefficient prior halved",
+        "coefficient prior doubled",
+    ]
+    assert found.table["mean"].nunique() == 2
+    r_like = SETTINGS.model_copy(update={"prior": "r_like", "season": "none"})
+    assert prior_sensitivity(given_of(given.zones, r_like)).passed is None
+
+
+@pytest.mark.filterwarnings("ignore:only .* observed pre periods:eo_causal.errors.EOCausalWarning")
+def test_too_few_months_leave_checks_open():
+    zones = panel().isel(time=slice(230, 290))
+    short = given_of(zones, SETTINGS.model_copy(update={"season": "none"}), n_controls=1)
+    assert model_fit(short).passed is None
+    few = given_of(panel().isel(time=slice(240, 290)), SETTINGS.model_copy(update={"season": "none"}),
+                   n_controls=1)  # fmt: skip
+    assert pre_trend(few).passed is None
+
+
+def test_slope_of_a_gappy_series_is_that_of_the_calendar():
+    zones = panel(effect=0.0)
+    months = xr.DataArray(np.arange(zones.sizes["time"]), dims="time")
+    zones = zones + xr.where(zones["zone"] == "zone_0", 0.01, 0.0) * months
+    whole = pre_trend(given_of(zones)).summary["sen_slope"]
+    hidden = xr.DataArray(np.random.default_rng(0).random(zones.sizes["time"]) < 0.5, dims="time")
+    gaps = (zones["zone"] == "zone_0") & hidden
+    settings = SETTINGS.model_copy(update={"allow_event_gap": True})
+    half = pre_trend(given_of(zones.where(~gaps), settings)).summary["sen_slope"]
+    assert whole == pytest.approx(0.12, abs=0.02)  # per year
+    assert half == pytest.approx(whole, rel=0.15)

@@ -80,14 +80,14 @@ def test_block_bootstrap_is_wider_than_one_of_single_months():
 def test_trend_is_that_of_scipy_and_its_p_allows_for_memory():
     random = np.random.default_rng(0)
     values = 0.01 * np.arange(120) + random.normal(0, 0.3, 120)
-    found = trend(values, random)
+    found = trend(values, np.arange(len(values)), random)
     assert found["sen_slope"] == pytest.approx(stats.theilslopes(values)[0], rel=1e-12)
     tau = stats.kendalltau(np.arange(120), values)
     assert found["mann_kendall"] == pytest.approx(tau.statistic * 120 * 119 / 2)
     assert found["p_value"] < 0.01
     sticky = ar_break(2, n=240, phi=0.9)
     naive = stats.kendalltau(np.arange(240), sticky).pvalue
-    assert trend(sticky, random)["p_value"] > naive
+    assert trend(sticky, np.arange(len(sticky)), random)["p_value"] > naive
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -105,3 +105,16 @@ def test_before_after_calls_the_tests_it_names():
     assert found["delta_mean"] == pytest.approx(after.mean() - before.mean())
     assert found["welch_p"] == stats.ttest_ind(before, after, equal_var=False).pvalue
     assert found["kolmogorov_smirnov_p"] == stats.ks_2samp(before, after).pvalue
+
+
+def test_gaps_do_not_change_a_slope():
+    random = np.random.default_rng(0)
+    times = np.arange(240)
+    values = 0.01 * times + random.normal(0, 0.1, 240)
+    seen = random.random(240) < 0.5
+    whole, half = (
+        trend(values[rows], times[rows], np.random.default_rng(1))["sen_slope"]
+        for rows in (np.ones(240, dtype=bool), seen)
+    )
+    assert whole == pytest.approx(0.01, abs=5e-4)
+    assert half == pytest.approx(0.01, abs=1e-3)

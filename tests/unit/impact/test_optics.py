@@ -1,9 +1,11 @@
 """Depth of light: published formulas by hand, and changes per draw."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
-from eo_causal.errors import ConfigError
+from eo_causal.errors import ConfigError, DataError, EOCausalWarning
 from eo_causal.impact.fit import fit_impact
 from eo_causal.impact.model import ImpactSettings
 from eo_causal.impact.optics import DepthSettings, depth_change, euphotic_depth
@@ -67,3 +69,23 @@ def test_all_methods_stand_in_the_table(impact):
     assert list(table.index) == ["kd490", "morel_kdpar1", "morel_kdpar2"]
     assert (table["change_m"] < 0).all()
     assert (table["lower_m"] < table["change_m"]).all()
+
+
+def test_water_without_a_depth_is_refused(impact):
+    wrong = dataclasses.replace(impact, series=impact.series * 0 - 1)
+    with pytest.raises(DataError, match="Are the units right"):
+        depth_change(wrong, DepthSettings())
+
+
+def test_impossible_months_are_counted_and_said():
+    frame = local_level_series(7, effect=0.0)
+    settings = ImpactSettings(intervention="2020-01")
+    clear = (frame["y"] - frame["y"].mean()) / 100 + 0.02
+    result = fit_impact(clear, frame.drop(columns="y"), settings, seed=1)
+    share = float((result.draws["counterfactual"] <= 0).mean())
+    assert share > 0.001
+    with pytest.warns(EOCausalWarning, match="of_mean") as caught:
+        found = depth_change(result, DepthSettings(average="monthly"))
+    assert caught[0].message.code == "DepthWarning"
+    assert found.n_invalid == pytest.approx(share * result.draws["counterfactual"].size)
+    assert f"{found.n_invalid:,} drawn depths" in found.text

@@ -8,7 +8,7 @@ import xarray as xr
 from shapely.geometry import Polygon, box
 
 from eo_causal.core.progress import counting
-from eo_causal.errors import ConfigError, CoverageError
+from eo_causal.errors import ConfigError, CoverageError, DataError, EOCausalWarning
 from eo_causal.ingest.zonal import (
     ZoneSettings,
     centre_weights,
@@ -257,3 +257,31 @@ def test_other_variables_keep_their_name(cloudy):
     result = zone_means(cloudy.rename("temperature"), zone_frame(WHOLE), ZoneSettings())
     assert "temperature" in result
     assert "kd490" not in result
+
+
+def test_a_zone_that_reaches_beyond_the_data_is_said_or_refused(cloudy):
+    third = zones_of(east=box(102.0, -2.0, 105.0, 0.0))
+    with pytest.raises(CoverageError, match="'east': only 33% of it lies on the data"):
+        zone_means(cloudy, third, ZoneSettings())
+    most = zones_of(east=box(101.0, -2.0, 103.2, 0.0))
+    with pytest.warns(EOCausalWarning, match="only 91%") as caught:
+        zone_means(cloudy, most, ZoneSettings())
+    assert caught[0].message.code == "CoverageWarning"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_lowest_cell_of_every_month_is_known(method):
+    values = np.arange(1.0, 49.0).reshape(4, 2, 6)[:, :, :3]
+    if method != "interpolate":
+        values[2] = np.nan
+    settings = ZoneSettings(method=method, min_valid_fraction=0, min_valid_months=1)
+    found = zone_means(cube_of(values), zone_frame(WHOLE), settings)["lowest"].to_numpy()
+    expected = [[1, 13, 25 if method == "interpolate" else np.nan, 37]]
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_a_geometric_mean_of_zero_is_refused():
+    values = np.ones((30, 2, 3))
+    values[4, 0, 0] = 0.0
+    with pytest.raises(DataError, match="positive"):
+        zone_means(cube_of(values), zone_frame(WHOLE), ZoneSettings(method="geometric_mean"))
