@@ -22,12 +22,14 @@ from eo_causal.impact.fit import exact_effect, relative_effect
 from eo_causal.impact.model import ImpactSettings, build_model
 from eo_causal.impact.nonparametric import trend
 from eo_causal.impact.residuals import one_step_errors
+from eo_causal.impact.searched import searched_effects
 from eo_causal.impact.zones import RoleSettings, zone_controls, zone_outcome
 
 ALPHA = 0.05
 POWER_FACTOR = 2.80
 MIN_PLACEBOS = 3
 MIN_MONTHS = 24
+N_SEARCHED = 199
 DAYS_PER_YEAR = 365.25
 
 
@@ -53,6 +55,9 @@ class CheckSettings(Settings):
     local_confounders: bool = True
     pre_trend: bool = True
     fit: bool = True
+    search_adjusted: bool = Field(
+        default=True, description="runs where impact.intervention_source is data"
+    )
 
 
 @dataclass(frozen=True)
@@ -129,6 +134,8 @@ def _chosen(given: CheckInput, checks: CheckSettings) -> Iterator[CheckResult]:
         yield pre_trend(given)
     if checks.fit:
         yield model_fit(given)
+    if checks.search_adjusted and given.settings.intervention_source == "data":
+        yield search_adjusted(given)
 
 
 def placebo_in_time(given: CheckInput, settings: PlaceboTimeSettings) -> CheckResult:
@@ -388,6 +395,28 @@ def model_fit(given: CheckInput) -> CheckResult:
         if given.settings.scale == "linear":
             text += " Try impact.scale: log."
     return CheckResult("fit", passed, text, pd.DataFrame([summary]), summary)
+
+
+def search_adjusted(given: CheckInput) -> CheckResult:
+    """Is the effect larger than what searching a series without an effect for a date gives?"""
+    model = build_model(given.outcome, given.controls, given.settings)
+    table = searched_effects(
+        model, given.controls, N_SEARCHED, generator(given.seed, "search_adjusted")
+    )
+    fitted = table[table["mean"].notna()] if "mean" in table else table.iloc[:0]
+    n = len(fitted)
+    if n < N_SEARCHED // 2:
+        text = f"Not possible: {n} of {len(table)} simulated series could be fitted."
+        return CheckResult("search_adjusted", None, text, table, {"n": n, "p_value": None})
+    own = abs(given.headline["mean"]) / given.headline["sd"]
+    larger = int((fitted["mean"].abs() / fitted["sd"] >= own).sum())
+    p_value = (larger + 1) / (n + 1)
+    text = (
+        f"In {n} series simulated without an effect the best date gives an effect as large, relative"
+        f" to its uncertainty, in {larger} (p {show_p(p_value)} after allowing for the search)."
+    )
+    summary = {"n": n, "n_larger": larger, "p_value": p_value, "n_failed": len(table) - n}
+    return CheckResult("search_adjusted", p_value <= ALPHA, text, table, summary)
 
 
 def _one(

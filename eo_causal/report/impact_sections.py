@@ -73,6 +73,7 @@ ASSUMPTIONS = (
     ("The answer does not hang on the prior", "prior_sensitivity"),
     ("The answer does not hang on the scale", "scale_sensitivity"),
     ("Errors are near normal white noise", "fit"),
+    ("The effect is larger than searching for a date makes it", "search_adjusted"),
 )
 
 
@@ -197,7 +198,7 @@ def _sensitivity(study: Any, pictures: dict[str, Path], scale: float, units: str
     for check in study.checks:
         blocks.append(Callout(_LEVELS[check.passed], _words(check.name), check.text))
         blocks += _picture(pictures, check.name)
-        if len(check.table) and check.name not in ("fit", "pre_trend"):
+        if len(check.table) and check.name not in ("fit", "pre_trend", "search_adjusted"):
             same_units = check.name not in _OWN_UNITS
             table = check.table.copy()
             for name in ("mean", "sd", "lower", "upper"):

@@ -6,6 +6,7 @@ import pytest
 import xarray as xr
 
 from eo_causal.core.random import generator
+from eo_causal.impact import checks
 from eo_causal.impact.checks import (
     CheckInput,
     CheckSettings,
@@ -20,6 +21,7 @@ from eo_causal.impact.checks import (
     prior_sensitivity,
     run_checks,
     scale_sensitivity,
+    search_adjusted,
 )
 from eo_causal.impact.exact import exact_posterior
 from eo_causal.impact.fit import exact_effect, fit_impact
@@ -278,3 +280,28 @@ def test_slope_of_a_gappy_series_is_that_of_the_calendar():
             for world in (zones, zones + xr.where(impact, 0.01, 0.0) * months)
         )
         assert tilted - plain == pytest.approx(0.12, abs=1e-3)
+
+
+@pytest.fixture
+def fewer_searches(monkeypatch):
+    monkeypatch.setattr(checks, "N_SEARCHED", 39)
+
+
+def test_a_true_effect_is_larger_than_searching_makes_it(fewer_searches):
+    found = search_adjusted(given_of(panel(effect=1.5)))
+    assert found.passed
+    assert found.summary == {"n": 39, "n_larger": 0, "p_value": 1 / 40, "n_failed": 0}
+
+
+def test_an_effect_that_is_none_is_not(fewer_searches):
+    found = search_adjusted(given_of(panel(seed=4, effect=0.0)))
+    assert found.passed is False
+    assert found.summary["p_value"] > 0.2
+    assert found.table["month"].nunique() > 10  # each series has its own best date
+
+
+def test_the_search_is_adjusted_only_where_the_date_was_searched(given):
+    off = {name: False for name in CheckSettings.model_fields if name != "placebo_in_time"}
+    chosen = CheckSettings(**off | {"placebo_in_time": None, "search_adjusted": True})
+    policy = run_checks(given.zones, given.roles, SETTINGS, chosen, seed=1)
+    assert policy == ()
