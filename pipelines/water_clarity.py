@@ -5,6 +5,7 @@ Ocean-colour rasters or zone tables -> zone series -> breakpoints -> Bayesian st
 """
 
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pandas as pd
 import xarray as xr
@@ -115,96 +116,82 @@ class Config(PipelineConfig):
         return self.zones or (ZONES if self.data.simulate else {})
 
 
+class Sources(NamedTuple):
+    """What the data say before any model."""
+
+    zones: xr.Dataset
+    layers: xr.Dataset | None
+    truth: dict[str, Any] | None
+    tables: dict[str, pd.DataFrame]
+
+
 def run(config: Config, stage: Stages) -> None:
     """The study, top to bottom."""
-    data, roles, impact_settings = config.data, config.roles, config.impact
-    truth = layers = coastline = comparison = land_change = None
-    data_tables = {}
-    if data.tables:
-        files = stage.inputs(source_paths(data), data.lock)
-        zones = stage("zones", read_tables, files, data)
-        if data.raster_check is not None:
-            raster = stage.inputs(find_files((data.raster_check.file,), data.dataset))
-            data_tables["raster_check"] = stage(
-                "raster_check", compare_with_raster, raster, zones, config.boxes, data.raster_check
-            )
-    else:
-        if data.simulate is not None:
-            folder = stage("simulate", write_coast, data.simulate)
-            truth = stage("truth", read_truth, folder)
-            kd490 = stage("ingest", read_cube, folder, data)
-        elif data.sensors:
-            kd490, data_tables["harmonisation"] = _harmonised(data, stage)
-        else:
-            files = stage.inputs(source_paths(data), data.lock)
-            kd490 = stage("ingest", read_cube, files, data)
-        zones = stage("zones", cube_zones, kd490, config.boxes, config.zone_means)
-        layers = stage("layers", before_after_layers, kd490, impact_settings.intervention)
-    if data.sensor_changes:
-        data_tables["sensor_changes"] = stage(
-            "sensor_changes",
-            sensor_record,
-            zones,
-            data.sensor_changes,
-            impact_settings.intervention,
-        )
+    roles, settings, show = config.roles, config.impact, config.report
+    data = _read_tables(config, stage) if config.data.tables else _read_rasters(config, stage)
+    zones, start = data.zones, settings.intervention
     frame = stage("frame", zone_frame, config.boxes) if config.boxes else None
-    background = coastline_path(config.report.coastline) if config.report.coastline else None
+    changes = config.data.sensor_changes
+    if changes:
+        data.tables["sensor_changes"] = stage("sensors", sensor_record, zones, changes, start)
+
+    breaks = stage("breaks", find_breakpoints, zones, roles.impact, roles.controls, start,
+                   config.breaks, config.mode)  # fmt: skip
+    impact = stage("impact", estimate_zone_impact, zones, roles, settings, config.mode)
+    checks = stage("checks", check_zone_impact, zones, impact, roles, settings, config.checks,
+                   config.mode)  # fmt: skip
+    depth = stage("depth", depth_change, impact, config.depth)
+    land_change = comparison = coastline = None
+    if config.land_cover is not None:
+        files = stage.inputs([config.land_cover.path])
+        maps = stage("land_cover", read_land_cover, files, config.land_cover)
+        land_change = stage("land_change", intensity_analysis, maps, config.land_cover)
+    if config.published is not None:
+        units = display_units(show.display_scale, impact.units)
+        comparison = stage("published", compare_with_publication, impact, checks, depth,
+                           config.published, show.display_scale, units)  # fmt: skip
+    background = coastline_path(show.coastline) if show.coastline else None
     if background is not None:
         coastline = stage("coastline", read_coastline, stage.inputs([background]))
 
-    breaks = stage(
-        "breaks", find_breakpoints, zones, roles.impact, roles.controls,
-        impact_settings.intervention, config.breaks, config.mode,
-    )  # fmt: skip
-    impact = stage("impact", estimate_zone_impact, zones, roles, impact_settings, config.mode)
-    checks = stage(
-        "checks",
-        check_zone_impact,
-        zones,
-        impact,
-        roles,
-        impact_settings,
-        config.checks,
-        config.mode,
-    )
-    depth = stage("depth", depth_change, impact, config.depth)
-    if config.land_cover is not None:
-        maps = stage(
-            "land_cover", read_land_cover, stage.inputs([config.land_cover.path]), config.land_cover
-        )
-        land_change = stage("land_change", intensity_analysis, maps, config.land_cover)
-    if config.published is not None:
-        comparison = stage(
-            "published", compare_with_publication, impact, checks, depth, config.published,
-            config.report.display_scale, display_units(config.report.display_scale, impact.units),
-        )  # fmt: skip
-
     study = ImpactStudy(
-        title=config.title or "Water clarity",
-        question=config.question or "Did the water change?",
-        impact_zone=roles.impact,
-        zones=zones,
-        zone_frame=frame,
-        breaks=breaks,
-        impact=impact,
-        checks=checks,
-        depth=depth,
-        land_cover=land_change,
-        layers=layers,
-        coastline=coastline,
-        comparison=comparison,
-        published=config.published,
-        mode=config.mode,
-        truth=truth,
-        data_tables=data_tables,
-        sensor_changes=data.sensor_changes,
-        ledger=stage.ledger(),
-        warnings=stage.warnings(),
-        provenance=provenance(config, stage),
+        title=config.title or "Water clarity", question=config.question or "Did the water change?",
+        impact_zone=roles.impact, zones=zones, zone_frame=frame, breaks=breaks, impact=impact,
+        checks=checks, depth=depth, land_cover=land_change, layers=data.layers,
+        coastline=coastline, comparison=comparison, published=config.published, mode=config.mode,
+        truth=data.truth, data_tables=data.tables, sensor_changes=changes, ledger=stage.ledger(),
+        warnings=stage.warnings(), provenance=provenance(config, stage),
         config_text=study_yaml(config),
-    )
-    stage("report", write_impact_report, study, config.report)
+    )  # fmt: skip
+    stage("report", write_impact_report, study, show)
+
+
+def _read_tables(config: Config, stage: Stages) -> Sources:
+    """Zone tables, held against a raster where one is named."""
+    data, tables = config.data, {}
+    zones = stage("zones", read_tables, stage.inputs(source_paths(data), data.lock), data)
+    if data.raster_check is not None:
+        raster = stage.inputs(find_files((data.raster_check.file,), data.dataset))
+        tables["raster_check"] = stage(
+            "raster_check", compare_with_raster, raster, zones, config.boxes, data.raster_check
+        )
+    return Sources(zones, None, None, tables)
+
+
+def _read_rasters(config: Config, stage: Stages) -> Sources:
+    """One cube from simulated, several sensors' or plain files, and its zone means."""
+    data, truth, tables = config.data, None, {}
+    if data.simulate is not None:
+        folder = stage("simulate", write_coast, data.simulate)
+        truth = stage("truth", read_truth, folder)
+        kd490 = stage("ingest", read_cube, folder, data)
+    elif data.sensors:
+        kd490, tables["harmonisation"] = _harmonised(data, stage)
+    else:
+        kd490 = stage("ingest", read_cube, stage.inputs(source_paths(data), data.lock), data)
+    zones = stage("zones", cube_zones, kd490, config.boxes, config.zone_means)
+    layers = stage("layers", before_after_layers, kd490, config.impact.intervention)
+    return Sources(zones, layers, truth, tables)
 
 
 def _harmonised(data: WaterData, stage: Stages) -> tuple[xr.DataArray, pd.DataFrame]:

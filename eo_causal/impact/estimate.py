@@ -4,7 +4,8 @@ from typing import Literal
 
 import xarray as xr
 
-from eo_causal.impact.checks import CheckResult, CheckSettings, run_checks
+from eo_causal.impact.check import CheckResult
+from eo_causal.impact.checks import CheckSettings, run_checks
 from eo_causal.impact.counterfactual import ImpactResult
 from eo_causal.impact.fit import fit_impact
 from eo_causal.impact.model import ImpactSettings

@@ -4,7 +4,7 @@ import pandas as pd
 from pydantic import Field
 
 from eo_causal.core.settings import Settings
-from eo_causal.impact.checks import CheckResult
+from eo_causal.impact.check import CheckResult
 from eo_causal.impact.counterfactual import ImpactResult
 from eo_causal.impact.optics import DepthResult
 

@@ -5,12 +5,17 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
+from eo_causal.core.display import show_p
 from eo_causal.core.progress import track
+from eo_causal.core.random import generator
 from eo_causal.errors import DataError, FitError
 from eo_causal.impact.breakpoints import sup_f
+from eo_causal.impact.check import ALPHA, CheckInput, CheckResult
 from eo_causal.impact.exact import sample_parameters
 from eo_causal.impact.fit import exact_effect
 from eo_causal.impact.model import ImpactModel, build_model
+
+N_SEARCHED = 199
 
 
 def simulate_without_effect(
@@ -57,3 +62,25 @@ def searched_effects(
             row["failed"] = error.message
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def search_adjusted(given: CheckInput) -> CheckResult:
+    """Is the effect larger than what searching a series without an effect for a date gives?"""
+    model = build_model(given.outcome, given.controls, given.settings)
+    table = searched_effects(
+        model, given.controls, N_SEARCHED, generator(given.seed, "search_adjusted")
+    )
+    fitted = table[table["mean"].notna()] if "mean" in table else table.iloc[:0]
+    n = len(fitted)
+    if n < N_SEARCHED // 2:
+        text = f"Not possible: {n} of {len(table)} simulated series could be fitted."
+        return CheckResult("search_adjusted", None, text, table, {"n": n, "p_value": None})
+    own = abs(given.headline["mean"]) / given.headline["sd"]
+    larger = int((fitted["mean"].abs() / fitted["sd"] >= own).sum())
+    p_value = (larger + 1) / (n + 1)
+    text = (
+        f"In {n} series simulated without an effect the best date gives an effect as large, relative"
+        f" to its uncertainty, in {larger} (p {show_p(p_value)} after allowing for the search)."
+    )
+    summary = {"n": n, "n_larger": larger, "p_value": p_value, "n_failed": len(table) - n}
+    return CheckResult("search_adjusted", p_value <= ALPHA, text, table, summary)

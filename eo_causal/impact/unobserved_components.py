@@ -18,7 +18,8 @@ from eo_causal.core.effect import Effect
 from eo_causal.core.progress import count, track
 from eo_causal.core.random import generator
 from eo_causal.errors import ConfigError, DataError, EOCausalWarning, FitError
-from eo_causal.impact.checks import CheckResult, CheckSettings
+from eo_causal.impact.check import CheckResult
+from eo_causal.impact.checks import CheckSettings
 from eo_causal.impact.counterfactual import ImpactResult
 from eo_causal.impact.model import ImpactSettings, date_notes
 

@@ -31,7 +31,8 @@ from eo_causal.ingest.binned import (
     read_bins,
 )
 from eo_causal.ingest.composite import composite
-from eo_causal.ingest.read import FileArray, Header, Variable, decode, read_header, read_raw
+from eo_causal.ingest.decode import decode
+from eo_causal.ingest.read import FileArray, Header, Variable, read_header, read_raw
 
 Convention = Literal["obpg_l3m", "obpg_l3b", "oc_cci", "erddap", "cmems", "olci", "generic"]
 KD490_NAMES = ("kd_490", "kd490", "k490", "kd489")

@@ -14,7 +14,7 @@ from eo_causal.core.display import show_p, show_units
 from eo_causal.core.effect import Effect
 from eo_causal.core.settings import Settings
 from eo_causal.impact.breakpoints import BreakpointResult
-from eo_causal.impact.checks import CheckResult
+from eo_causal.impact.check import CheckResult
 from eo_causal.impact.counterfactual import ImpactResult
 from eo_causal.impact.landcover import IntensityResult
 from eo_causal.impact.optics import DepthResult

@@ -13,11 +13,12 @@ import xarray as xr
 from scipy.stats import chisquare
 
 from eo_causal.impact.breakpoints import sup_f, sup_f_test
-from eo_causal.impact.checks import CheckInput, placebo_in_space
+from eo_causal.impact.check import CheckInput
 from eo_causal.impact.counterfactual import ParameterDraws, simulate_counterfactual
 from eo_causal.impact.exact import sample_parameters
 from eo_causal.impact.fit import exact_effect
 from eo_causal.impact.model import ImpactSettings, build_model
+from eo_causal.impact.placebos import placebo_in_space
 from eo_causal.impact.zones import RoleSettings, zone_controls, zone_outcome
 from eo_causal.simulate.series import (
     ar_break,

@@ -6,27 +6,25 @@ import pytest
 import xarray as xr
 
 from eo_causal.core.random import generator
-from eo_causal.impact import checks
+from eo_causal.impact import searched
+from eo_causal.impact.check import CheckInput
 from eo_causal.impact.checks import (
-    CheckInput,
     CheckSettings,
-    PlaceboTimeSettings,
     control_contamination,
     leave_one_out,
     local_confounders,
     model_fit,
-    placebo_in_space,
-    placebo_in_time,
     pre_trend,
     prior_sensitivity,
     run_checks,
     scale_sensitivity,
-    search_adjusted,
 )
 from eo_causal.impact.exact import exact_posterior
 from eo_causal.impact.fit import exact_effect, fit_impact
 from eo_causal.impact.model import ImpactSettings, build_model
+from eo_causal.impact.placebos import PlaceboTimeSettings, placebo_in_space, placebo_in_time
 from eo_causal.impact.residuals import one_step_errors
+from eo_causal.impact.searched import search_adjusted
 from eo_causal.impact.zones import RoleSettings, zone_controls, zone_outcome
 from eo_causal.simulate.series import zones_panel
 
@@ -284,7 +282,7 @@ def test_slope_of_a_gappy_series_is_that_of_the_calendar():
 
 @pytest.fixture
 def fewer_searches(monkeypatch):
-    monkeypatch.setattr(checks, "N_SEARCHED", 39)
+    monkeypatch.setattr(searched, "N_SEARCHED", 39)
 
 
 def test_a_true_effect_is_larger_than_searching_makes_it(fewer_searches):

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from eo_causal.errors import EOCausalWarning, FitError
-from eo_causal.impact.checks import CheckResult
+from eo_causal.impact.check import CheckResult
 from eo_causal.impact.counterfactual import ParameterDraws, tail_probability
 from eo_causal.impact.exact import exact_posterior
 from eo_causal.impact.fit import compare_engines, exact_effect, fit_impact

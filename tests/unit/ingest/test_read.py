@@ -14,13 +14,12 @@ from eo_causal.errors import (
     ResourceLimitError,
     UnsafeSourceError,
 )
+from eo_causal.ingest.decode import decode, valid_mask
 from eo_causal.ingest.read import (
     FileArray,
-    decode,
     detect_kind,
     inspect_file,
     read_header,
-    valid_mask,
     verify_sidecar,
 )
 
