@@ -142,3 +142,18 @@ def test_inspection_gives_facts_and_a_hash_of_values(path, tmp_path):
         inspect_file(path, policy, sha256="0" * 64)
     with pytest.raises(UnsafeSourceError):
         inspect_file(path, SourcePolicy((tmp_path / "in",)))
+
+
+@pytest.mark.parametrize("attrs", [{}, {"_FillValue": np.float32("nan")}, {"_FillValue": -999.0},
+                                   {"valid_min": 0.0}, {"missing_value": [-999.0, 7.0]}])  # fmt: skip
+@pytest.mark.parametrize(
+    "odd", [np.nan, np.inf, -np.inf, 2e30, -2e30, np.finfo(np.float32).max, -999.0, 7.0, 0.5]
+)
+def test_floats_are_masked_alike_on_every_way(attrs, odd):
+    raw = np.random.default_rng(0).random((3, 40), dtype=np.float32)
+    raw[1, 7] = odd
+    kept = raw.copy()
+    expected = np.where(valid_mask(raw, attrs), raw, np.float32(np.nan))
+    np.testing.assert_array_equal(decode(raw, attrs), expected)
+    np.testing.assert_array_equal(raw, kept)
+    np.testing.assert_array_equal(decode(raw.copy(), attrs, reuse=True), expected)
