@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 
 def weighted_lower_median(
-    block: NDArray[np.float64],
+    block: NDArray[Any],
     indptr: NDArray[Any],
     indices: NDArray[Any],
     weights: NDArray[np.float64],

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import warnings
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Literal, cast
 
 import geopandas
 import numpy as np
@@ -179,38 +179,33 @@ def _reduce(
 ) -> BlockSums:
     """All months; ``ever`` runs over the ``used`` cells."""
     box, places = _whole_in_space(cube, used)
-    entry = weights.indices
     plan = ZonePlan(
-        cast(Reduction, settings.method), places[entry].astype(np.uint32),
-        weights.indptr.astype(np.uint32), weights.data, np.full(len(entry), np.nan),
+        cast(Reduction, settings.method), places.astype(np.uint32),
+        weights.indices.astype(np.uint32), weights.indptr.astype(np.uint32), weights.data,
+        np.full(len(used), np.nan),
     )  # fmt: skip
     long_term = np.ones(weights.shape[0])
     if settings.method == "ratio":
-        known, n_left_out = _usual_values(box, plan, entry, len(used), settings.min_valid_months)
+        known, n_left_out = _usual_values(box, plan, settings.min_valid_months)
         count(cells_left_out=n_left_out)
-        plan = dataclasses.replace(plan, usual=known[entry])
+        plan = dataclasses.replace(plan, usual=known)
         steady_weight = weights @ np.isfinite(known).astype(float)
         long_term = share(weights @ np.nan_to_num(known), steady_weight)
     sums = list(over_blocks(box, sum_zones, plan))
-    ever = np.zeros(len(used), dtype=bool)
-    ever[entry] = np.any([block.ever for block in sums], axis=0)
     return BlockSums(
         np.concatenate([block.reduced for block in sums]) * long_term,
         np.concatenate([block.weight for block in sums]),
         np.concatenate([block.n_valid for block in sums]),
         np.concatenate([block.lowest for block in sums]),
-        ever,
+        np.any([block.ever for block in sums], axis=0),
     )
 
 
-def _usual_values(
-    box: xr.DataArray, plan: ZonePlan, entry: NDArray[Any], n_used: int, min_valid_months: int
-) -> tuple[Floats, int]:
+def _usual_values(box: xr.DataArray, plan: ZonePlan, min_valid_months: int) -> tuple[Floats, int]:
     """Long-term mean of every used cell, NaN where it is too rarely valid; how many those are."""
-    total, n_valid = np.zeros(n_used), np.zeros(n_used, dtype=np.int64)
     parts = list(over_blocks(box, sum_cells, plan))
-    total[entry] = np.sum([part.total for part in parts], axis=0)
-    n_valid[entry] = np.sum([part.n_valid for part in parts], axis=0)
+    total = np.sum([part.total for part in parts], axis=0)
+    n_valid = np.sum([part.n_valid for part in parts], axis=0)
     steady = n_valid >= min_valid_months
     known = share(np.where(steady, total, np.nan), n_valid.astype(float))
     return known, int(((n_valid > 0) & ~steady).sum())

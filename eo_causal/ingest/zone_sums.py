@@ -26,14 +26,17 @@ class ZonePlan:
     ----------
     reduction : str
         ``ratio`` compares with ``usual``; the others need it not.
-    cells, starts, weights : arrays
-        A (zone, cell) matrix in compressed row form; ``cells`` are columns of the block.
-    usual : (k,) array
-        Usual value of every entry of ``cells``, NaN = not known.
+    places : (cell,) array
+        Columns of the block that any zone uses.
+    entries, starts, weights : arrays
+        A (zone, cell) matrix in compressed row form; ``entries`` count in ``places``.
+    usual : (cell,) array
+        Usual value of every cell, NaN = not known.
     """
 
     reduction: Reduction
-    cells: NDArray[np.uint32]
+    places: NDArray[np.uint32]
+    entries: NDArray[np.uint32]
     starts: NDArray[np.uint32]
     weights: Floats
     usual: Floats
@@ -50,8 +53,8 @@ class BlockSums:
     n_valid : (time, zone) array of int
     lowest : (time, zone) array
         Smallest valid value; infinite where there is none.
-    ever : (k,) array of bool
-        Which entries of the plan's ``cells`` are valid at any time.
+    ever : (cell,) array of bool
+        Which cells of the plan are valid at any time.
     """
 
     reduced: Floats
@@ -63,7 +66,7 @@ class BlockSums:
 
 @dataclass(frozen=True)
 class CellSums:
-    """Sum and number of valid values of every entry of the plan's ``cells``."""
+    """Sum and number of valid values of every cell of a plan."""
 
     total: Floats
     n_valid: NDArray[np.int64]
@@ -81,31 +84,30 @@ def sum_zones(block: NDArray[Any], plan: ZonePlan) -> BlockSums:
     shape = (len(block), len(plan.starts) - 1)
     total, weight, expected = np.zeros(shape), np.zeros(shape), np.zeros(shape)
     n_valid, lowest = np.zeros(shape, dtype=np.int64), np.full(shape, np.inf)
-    ever = np.zeros(len(plan.cells), dtype=bool)
-    grid = (plan.cells, plan.starts, plan.weights)
+    ever = np.zeros(flat.shape[1], dtype=bool)
+    grid = (plan.starts, plan.places[plan.entries], plan.weights)
     _sum_kernel()(flat, *grid, ever, total, weight, n_valid, lowest)
     if plan.reduction == "ratio":
-        _usual_kernel()(flat, *grid, plan.usual, total, expected)
+        _usual_kernel()(flat, *grid, plan.usual[plan.entries], total, expected)
         values = share(total, expected)
     elif plan.reduction == "median":
-        used, local = np.unique(plan.cells, return_inverse=True)
-        gathered = flat[:, used].astype(float)
-        values = weighted_lower_median(gathered, plan.starts.astype(np.int64), local, plan.weights)
+        gathered = flat[:, plan.places]
+        values = weighted_lower_median(gathered, plan.starts, plan.entries, plan.weights)
     else:
         mean = share(total, weight)
         values = np.exp(mean) if plan.reduction == "geometric_mean" else mean
     if plan.reduction == "geometric_mean":
         lowest = np.exp(lowest)
-    return BlockSums(values, weight, n_valid, lowest, ever)
+    return BlockSums(values, weight, n_valid, lowest, ever[plan.places])
 
 
 def sum_cells(block: NDArray[Any], plan: ZonePlan) -> CellSums:
-    """Sum a block (time, y, x) over time for every entry of the plan's ``cells``.
+    """Sum a block (time, y, x) over time for every cell of the plan.
 
     Numbers enter as float32: their sums are exact in float64 while they lie within twenty powers of
     two, so blocks of any length give the same total.
     """
-    gathered = block.reshape(len(block), -1)[:, plan.cells].astype(np.float32)
+    gathered = block.reshape(len(block), -1)[:, plan.places].astype(np.float32)
     valid = np.isfinite(gathered)
     total = np.where(valid, gathered, np.float32(0)).sum(axis=0, dtype=float)
     return CellSums(total, valid.sum(axis=0))
@@ -141,7 +143,7 @@ def _sum_kernel() -> Any:
 
     @numba.njit(cache=False)
     def add(
-        block: Any, cells: Any, starts: Any, weights: Any, ever: Any, total: Any, weight: Any,
+        block: Any, starts: Any, cells: Any, weights: Any, ever: Any, total: Any, weight: Any,
         n_valid: Any, lowest: Any,
     ) -> None:  # fmt: skip
         for t in range(block.shape[0]):
@@ -155,7 +157,7 @@ def _sum_kernel() -> Any:
                         sum_w += weights[k]
                         n += 1
                         low = min(low, value)
-                        ever[k] = True
+                        ever[cells[k]] = True
                 total[t, zone], weight[t, zone], n_valid[t, zone] = sum_x, sum_w, n
                 lowest[t, zone] = low
 
@@ -168,7 +170,7 @@ def _usual_kernel() -> Any:
 
     @numba.njit(cache=False)
     def add(
-        block: Any, cells: Any, starts: Any, weights: Any, usual: Any, total: Any, expected: Any
+        block: Any, starts: Any, cells: Any, weights: Any, usual: Any, total: Any, expected: Any
     ) -> None:
         for t in range(block.shape[0]):
             month = block[t]
