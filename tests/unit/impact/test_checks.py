@@ -1,5 +1,7 @@
 """Checks: what they fit, what they count, and what they refuse to conclude."""
 
+import time
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -60,6 +62,13 @@ def test_placebo_dates_and_windows_end_before_the_intervention(given):
     assert last + 68 <= 256
     assert (found.summary["n"], found.summary["window"]) == (22, 68)
     assert found.summary["n_disjoint"] == (256 - 60) // 68
+
+
+def test_a_battery_of_placebos_takes_seconds(given):
+    start = time.process_time()
+    found = placebo_in_time(given, PlaceboTimeSettings(step=3))
+    assert found.summary["n"] >= 40
+    assert time.process_time() - start <= 10
 
 
 def test_placebos_use_no_month_of_the_real_post_period(given):

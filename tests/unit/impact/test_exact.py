@@ -1,5 +1,7 @@
 """The grid posterior against dense Gaussian algebra, and what must not change its answers."""
 
+import time
+
 import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
@@ -172,3 +174,12 @@ def test_seed_seven_gives_the_documented_effect(complete, settings):
     assert moments["noise_sd"][0] == pytest.approx(0.499, abs=0.005)
     assert moments["level_sd"][0] == pytest.approx(0.054, abs=0.005)
     np.testing.assert_allclose(posterior.coefficient_mean()[-3:], [0.718, 0.303, -0.075], atol=0.01)
+
+
+def test_a_fit_takes_a_fraction_of_a_second(complete, settings):
+    def seconds():
+        start = time.process_time()
+        exact_effect(build_model(*complete, settings))
+        return time.process_time() - start
+
+    assert min(seconds() for _ in range(3)) <= 0.3
