@@ -95,12 +95,12 @@ def test_kalman_filter_gives_the_same_density(series, settings):
     level, noise = 0.07, 0.45
     times = model.offsets[model.pre_rows]
     mean = variance = last = total = 0.0
-    for time, value in zip(times, model.outcome, strict=True):
-        variance += level**2 * (time - last)
+    for stamp, value in zip(times, model.outcome, strict=True):
+        variance += level**2 * (stamp - last)
         spread = variance + noise**2
         total -= 0.5 * (np.log(2 * np.pi * spread) + (value - mean) ** 2 / spread)
         gain = variance / spread
-        mean, variance, last = mean + gain * (value - mean), variance * (1 - gain), time
+        mean, variance, last = mean + gain * (value - mean), variance * (1 - gain), stamp
     rotated = noise**2 + level**2 * model.eigenvalues
     eig = -0.5 * float((np.log(2 * np.pi * rotated) + model.rotated_outcome**2 / rotated).sum())
     assert eig == pytest.approx(total, rel=1e-8)
