@@ -20,6 +20,7 @@ OPENERS = {
 }  # fmt: skip
 MAY_OPEN = {
     "eo_causal/ingest/read.py": "the one loader",
+    "eo_causal/ingest/image.py": "the loader, for GeoTIFF and JPEG 2000",
     "eo_causal/core/storage.py": "the package's own checksummed stores",
     "eo_causal/report/impact_report.py": "writes posterior.nc",
 }
