@@ -4,6 +4,7 @@ One driver per open, chosen by content: a virtual raster under a plain name is n
 cause for which a pixel is no value is counted by itself.
 """
 
+import atexit
 import math
 import os
 import threading
@@ -294,6 +295,13 @@ class _Handles(threading.local):
 
 
 _HANDLES = _Handles()
+
+
+@atexit.register
+def close_images() -> None:
+    """Close this thread's files; left open until Python ends they complain on the way out."""
+    while _HANDLES.open:
+        _HANDLES.open.popitem()[1].close()
 
 
 def _open(path: Path, settings: ReadSettings) -> Any:
