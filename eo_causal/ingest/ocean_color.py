@@ -240,7 +240,7 @@ def find_variable(header: Header, wanted: list[str]) -> Variable:
     have = ", ".join(name for name, item in header.variables.items() if len(item.dims) >= 2)
     raise ReadError(
         f"{header.path}: has no variable {' or '.join(wanted)} (it has {have or 'no array'})."
-        " Name the variable in data.variable.",
+        " Give files that hold one of them.",
         path=str(header.path), wanted=wanted,
     )  # fmt: skip
 
