@@ -249,7 +249,10 @@ def model_fit(given: CheckInput) -> CheckResult:
 def _verdict(rows: Sequence[dict[str, Any]], label: str) -> tuple[list[str], bool | None, str]:
     """Rows whose interval leaves zero; failed if any, open if one could not be fitted; a sentence."""
     moved = [row[label] for row in rows if "mean" in row and excludes_zero(row)]
-    unfitted = [row[label] for row in rows if "mean" not in row]
+    ends = ("lower", "upper")
+    unfitted = [
+        row[label] for row in rows if not all(np.isfinite(row.get(end, np.nan)) for end in ends)
+    ]
     gaps = f" Could not be fitted: {', '.join(unfitted)}." if unfitted else ""
     return moved, False if moved else (None if unfitted or not rows else True), gaps
 

@@ -56,9 +56,9 @@ def placebo_in_time(given: CheckInput, settings: PlaceboTimeSettings) -> CheckRe
     means = np.array([row["mean"] for row in rows])
     ratios = np.abs(means) / np.array([row["sd"] for row in rows])
     effect = given.headline["mean"]
-    n, n_larger = len(rows), int((np.abs(means) >= abs(effect)).sum())
+    n, n_larger = len(rows), int((~(np.abs(means) < abs(effect))).sum())  # NaN counts as larger
     p_value = (n_larger + 1) / (n + 1)
-    p_ratio = (int((ratios >= abs(effect) / given.headline["sd"]).sum()) + 1) / (n + 1)
+    p_ratio = (int((~(ratios < abs(effect) / given.headline["sd"])).sum()) + 1) / (n + 1)
     drift, spread = float(means.mean()), float(means.std(ddof=1))
     summary = {
         "n": n,
@@ -115,7 +115,7 @@ def placebo_in_space(given: CheckInput) -> CheckResult:
             " the intervention cannot have reached."
         )
         return CheckResult("placebo_in_space", None, text, table, summary)
-    larger = sum(abs(row["mean"]) >= abs(given.headline["mean"]) for row in rows)
+    larger = sum(not abs(row["mean"]) < abs(given.headline["mean"]) for row in rows)
     summary |= {"p_value": (larger + 1) / (n + 1), "rank": larger + 1}
     text = (
         f"Among {n + 1} zones the impact zone has rank {larger + 1} by size of effect"

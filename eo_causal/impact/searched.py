@@ -76,7 +76,7 @@ def search_adjusted(given: CheckInput) -> CheckResult:
         text = f"Not possible: {n} of {len(table)} simulated series could be fitted."
         return CheckResult("search_adjusted", None, text, table, {"n": n, "p_value": None})
     own = abs(given.headline["mean"]) / given.headline["sd"]
-    larger = int((fitted["mean"].abs() / fitted["sd"] >= own).sum())
+    larger = int((~(fitted["mean"].abs() / fitted["sd"] < own)).sum())  # NaN counts as larger
     p_value = (larger + 1) / (n + 1)
     text = (
         f"In {n} series simulated without an effect the best date gives an effect as large, relative"

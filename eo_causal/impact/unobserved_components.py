@@ -342,7 +342,7 @@ def _placebos(
         text = f"Not possible: {n_pre} months before the intervention leave no placebo date."
         return CheckResult("placebo_in_time", None, text, pd.DataFrame(), {"n": 0, "p_value": None})
     means = np.array([row["mean"] for row in rows]) * SCALE
-    n, larger = len(means), int((np.abs(means) >= abs(effect)).sum())
+    n, larger = len(means), int((~(np.abs(means) < abs(effect))).sum())
     summary = {
         "n": n,
         "n_larger": larger,

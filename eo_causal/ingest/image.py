@@ -5,6 +5,7 @@ cause for which a pixel is no value is counted by itself.
 """
 
 import atexit
+import itertools
 import math
 import os
 import threading
@@ -389,19 +390,21 @@ def _check_written(
     header: ImageHeader, source: Any, bands: tuple[int, ...], window: Window
 ) -> None:
     """Refuse blocks that were never written: they would be read as zeros, all valid."""
-    if header.driver != "GTiff" or all(header.nodata[band - 1] is not None for band in bands):
+    bare = [band for band in bands if header.nodata[band - 1] is None]
+    if header.driver != "GTiff" or not bare:
         return
     height, width = header.block
     top, bottom, left, right = window
-    for row in range(top // height, -(-bottom // height)):
-        for column in range(left // width, -(-right // width)):
-            name = f"BLOCK_OFFSET_{column}_{row}"
-            if source.get_tag_item(name, "TIFF", bidx=bands[0]) is None:
-                raise IntegrityError(
-                    f"{header.path}: block {row}, {column} of band {bands[0]} was never written and no"
-                    " nodata is declared. Fetch the file again.", path=str(header.path),
-                    block=[row, column],
-                )  # fmt: skip
+    rows, columns = (
+        range(top // height, -(-bottom // height)),
+        range(left // width, -(-right // width)),
+    )
+    for band, row, column in itertools.product(bare, rows, columns):
+        if source.get_tag_item(f"BLOCK_OFFSET_{column}_{row}", "TIFF", bidx=band) is None:
+            raise IntegrityError(
+                f"{header.path}: block {row}, {column} of band {band} was never written and no nodata is"
+                " declared. Fetch the file again.", path=str(header.path), block=[row, column],
+            )  # fmt: skip
 
 
 def _crs(path: Path, source: Any, settings: ReadSettings) -> Any:

@@ -1,5 +1,6 @@
 """Checks: what they fit, what they count, and what they refuse to conclude."""
 
+import dataclasses
 import time
 
 import numpy as np
@@ -312,3 +313,18 @@ def test_the_search_is_adjusted_only_where_the_date_was_searched(given):
     chosen = CheckSettings(**off | {"placebo_in_time": None, "search_adjusted": True})
     policy = run_checks(given.zones, given.roles, SETTINGS, chosen, seed=1)
     assert policy == ()
+
+
+def test_a_headline_that_is_no_number_passes_no_placebo(given, fewer_searches):
+    nothing = dataclasses.replace(given, headline=dict.fromkeys(given.headline, np.nan))
+    assert placebo_in_time(nothing, PlaceboTimeSettings()).summary["p_value"] == 1
+    assert placebo_in_space(nothing).passed is False
+    assert search_adjusted(nothing).passed is False
+
+
+def test_an_interval_that_is_no_number_is_not_unchanged(given, monkeypatch):
+    row = {"mean": 0.0, "sd": 1.0, "lower": np.nan, "upper": np.nan}
+    monkeypatch.setattr("eo_causal.impact.checks.fit_row", lambda *given: dict(row))
+    found = control_contamination(given)
+    assert found.passed is None
+    assert "Could not be fitted" in found.text

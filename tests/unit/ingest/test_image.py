@@ -178,3 +178,16 @@ def test_fill_that_nobody_declared_is_suspected(write):
     assert undeclared_fill(read_image_header(path), raw[:, 10:]) is None
     declared, _ = write(raw, name="declared.tif", nodata=65_535)
     assert undeclared_fill(read_image_header(declared), raw) is None
+
+
+def test_a_band_that_was_never_written(tmp_path):
+    profile = {"dtype": "uint16", "count": 2, "height": 32, "width": 32, "sparse_ok": True}
+    blocks = {"driver": "GTiff", "tiled": True, "blockxsize": 32, "blockysize": 32} | UTM
+    with rasterio.open(
+        tmp_path / "half.tif", "w", interleave="band", **blocks, **profile
+    ) as target:
+        target.write(np.ones((32, 32), np.uint16), 1)
+    header = read_image_header(tmp_path / "half.tif")
+    assert np.isfinite(read_image(header, GENERIC, bands=(1,)).values).all()
+    with pytest.raises(IntegrityError, match="block 0, 0 of band 2 was never written"):
+        read_image(header, GENERIC)
