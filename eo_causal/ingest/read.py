@@ -19,6 +19,7 @@ from eo_causal.core.artefacts import list_files, sha256_file, sha256_json
 from eo_causal.core.sources import SourcePolicy
 from eo_causal.errors import IntegrityError, ReadError, ResourceLimitError
 from eo_causal.ingest.decode import decode
+from eo_causal.ingest.hdf5 import check_heaps
 
 MAX_RATIO = 1_000
 MAX_ARRAY_BYTES = 2**40
@@ -269,6 +270,7 @@ def _netcdf(path: Path) -> Iterator[Any]:
 def _netcdf_header(path: Path) -> Header:
     import netCDF4
 
+    check_heaps(path)
     try:
         with _netcdf(path) as dataset:
             variables = {}
