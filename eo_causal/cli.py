@@ -160,7 +160,7 @@ def inspect(
 ) -> None:
     """Read one file through the loader and print its facts as one JSON line."""
     from eo_causal.core.sources import default_policy
-    from eo_causal.ingest.read import inspect_file
+    from eo_causal.ingest.inspect import inspect_file
 
     facts = inspect_file(path, default_policy(), sha256=sha256)
     typer.echo(json.dumps(facts, allow_nan=False))

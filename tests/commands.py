@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-DEMO = ROOT / "configs" / "demo" / "water_clarity.yaml"
+CONFIGS = ROOT / "configs"
+DEMO = CONFIGS / "demo" / "water_clarity.yaml"
+EMBED = CONFIGS / "demo" / "chips_and_embeddings.yaml"
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,10 @@ from typing import Any, Union
 import numpy as np
 import pandas as pd
 import xarray as xr
+from numpy.typing import NDArray
 from pydantic import BaseModel, TypeAdapter
 
-from eo_causal.errors import IntegrityError
+from eo_causal.errors import IntegrityError, StorageError
 
 _UNNAMED = "__value__"
 _ORDER = "__order__"
@@ -37,8 +38,7 @@ def write_value(value: Any, declared: Any, folder: Path) -> None:
     """
     declared = _unwrap_optional(declared, value)
     if declared is xr.DataArray:
-        named = value.to_dataset(name=_UNNAMED).assign_attrs(array_name=value.name or "")
-        write_zarr(named, folder / "data.zarr")
+        write_zarr(_as_dataset(value), folder / "data.zarr")
     elif declared is xr.Dataset:
         write_zarr(value, folder / "data.zarr")
     elif _is_geo(declared) or declared is pd.DataFrame:
@@ -82,9 +82,58 @@ def write_zarr(dataset: xr.Dataset, path: Path) -> None:
     Stale encodings from source files are dropped first, because they would wrap values. The order
     of variables is stored, because a store lists them in any order.
     """
+    _to_zarr(dataset, path, [str(name) for name in dataset.variables], mode="w-")
+
+
+def create_array(array: xr.DataArray, folder: Path) -> None:
+    """Store an array as :func:`write_value` does, but none of its dask blocks: tasks write those.
+
+    See :func:`write_rows` for the blocks and :func:`extend_array` for what is known only afterwards.
+    """
+    dataset = _as_dataset(array)
+    order = [str(name) for name in dataset.variables]
+    _to_zarr(dataset, folder / "data.zarr", order, mode="w-", compute=False)
+
+
+def write_rows(folder: Path, start: int, values: NDArray[Any]) -> None:
+    """Write rows ``start``, ... of an array: whole blocks, so that tasks never meet.
+
+    Raises
+    ------
+    StorageError
+        The rows do not fill blocks: two tasks could write to one, and lose what the other wrote.
+    """
+    import zarr
+
+    with zarr.config.set({"array.write_empty_chunks": True}):
+        array: Any = zarr.open_group(folder / "data.zarr", mode="r+")[_UNNAMED]
+        rows, end = array.chunks[0], start + len(values)
+        if start % rows or (end % rows and end != array.shape[0]):
+            raise StorageError(
+                f"{folder}: rows {start} to {end} are no whole blocks of {rows}.", path=str(folder)
+            )
+        array[start:end] = values
+
+
+def extend_array(coordinates: xr.Dataset, folder: Path) -> None:
+    """Add coordinates and attributes to an array of :func:`create_array`."""
+    import zarr
+
+    group: Any = zarr.open_group(folder / "data.zarr", mode="r+")
+    group[_UNNAMED].attrs.update(coordinates.attrs)
+    order = [*group.attrs[_ORDER], *map(str, coordinates.variables)]
+    plain = coordinates.copy()
+    plain.attrs = {"array_name": group.attrs["array_name"]}
+    _to_zarr(plain, folder / "data.zarr", order, mode="a")
+
+
+def _as_dataset(array: xr.DataArray) -> xr.Dataset:
+    return array.to_dataset(name=_UNNAMED).assign_attrs(array_name=array.name or "")
+
+
+def _to_zarr(dataset: xr.Dataset, path: Path, order: list[str], **how: Any) -> None:
     from zarr.codecs import ZstdCodec
 
-    order = [str(name) for name in dataset.variables]
     clean = _evenly_chunked(dataset).drop_encoding().assign_attrs({_ORDER: order})
     encoding: dict[str, dict[str, Any]] = {}
     for name, variable in clean.variables.items():
@@ -92,9 +141,8 @@ def write_zarr(dataset: xr.Dataset, path: Path) -> None:
         if variable.dtype.kind == "f":
             encoding[str(name)]["_FillValue"] = np.array(np.nan, variable.dtype)[()]
     clean.to_zarr(
-        path, mode="w-", zarr_format=3, consolidated=False, encoding=encoding,
-        write_empty_chunks=True,
-    )  # fmt: skip
+        path, zarr_format=3, consolidated=False, encoding=encoding, write_empty_chunks=True, **how
+    )
 
 
 def _evenly_chunked(dataset: xr.Dataset) -> xr.Dataset:

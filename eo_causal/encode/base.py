@@ -1,7 +1,8 @@
 """What every encoder is: a function from chips to one vector a unit, with its provenance."""
 
+import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -65,6 +66,14 @@ class Encoder(ABC):
         """Learn from the chips of ``units`` (positions; all by default). Nothing by default."""
         return self
 
+    def fit_embed(self, chips: xr.DataArray, units: NDArray[np.intp] | None = None) -> xr.DataArray:
+        """Fit on ``units``, then embed all chips; as :func:`embed` after :meth:`fit`."""
+        return embed(chips, self.fit(chips, units))
+
+    def least_frames(self, n_frames: int) -> int:
+        """Valid frames a unit must have, of chips with ``n_frames``."""
+        return 1
+
 
 def check_chips(chips: xr.DataArray) -> None:
     """Refuse what are no chips.
@@ -97,10 +106,56 @@ def to_batch(chips: xr.DataArray) -> ChipBatch:
 def batches(
     chips: xr.DataArray, units: NDArray[np.intp] | None = None, size: int = 64
 ) -> Iterator[ChipBatch]:
-    """The chips of some units (positions; all by default), in order and in parts."""
+    """The chips of some units (positions; all by default), in order and in parts.
+
+    A dask block is computed once for every run of units that lie in it: sort ``units``.
+    """
     chosen = np.arange(chips.sizes["unit"]) if units is None else np.asarray(units)
-    for start in range(0, len(chosen), size):
-        yield to_batch(chips.isel(unit=chosen[start : start + size]).compute())
+    if chips.chunks is None:
+        runs = [chosen[start : start + size] for start in range(0, len(chosen), size)]
+    else:
+        block = np.searchsorted(np.cumsum(chips.chunks[0]), chosen, side="right")
+        runs = np.split(chosen, np.flatnonzero(np.diff(block)) + 1)
+    for run in runs:
+        loaded = chips.isel(unit=run).compute()
+        for start in range(0, len(run), size):
+            yield to_batch(loaded.isel(unit=slice(start, start + size)))
+
+
+def over_blocks[Value](
+    chips: xr.DataArray,
+    units: NDArray[np.intp] | None,
+    function: Callable[[NDArray[np.float32]], Value],
+) -> list[Value]:
+    """A function of (unit, time, band, y, x) values, for every block of units in order.
+
+    Parameters
+    ----------
+    units : array of int or None
+        Positions; taken in ascending order. None = all.
+    """
+    ordered = None if units is None else np.sort(units)
+    if chips.chunks is None:
+        return [function(batch.values) for batch in batches(chips, ordered)]
+    from dask import base
+    from dask.delayed import delayed
+
+    chosen = chips if ordered is None else chips.isel(unit=ordered)
+    blocks = chosen.data.rechunk(dict.fromkeys(range(1, 5), -1)).to_delayed().ravel()
+    task = delayed(function, pure=False)
+    return list(base.compute(*(task(block) for block in blocks)))
+
+
+def frames_seen(chips: xr.DataArray, units: NDArray[np.intp] | None = None) -> NDArray[np.bool_]:
+    """(unit, time): True where there is a dated frame with at least one valid pixel.
+
+    Units in ascending order of position.
+    """
+    dated = np.isfinite(np.asarray(chips["fractional_year"].values, dtype=float))
+    if units is not None:
+        dated = dated[np.sort(units)]
+    parts = over_blocks(chips, units, lambda values: np.isfinite(values).any(axis=(2, 3, 4)))
+    return dated & np.concatenate(parts) if parts else dated
 
 
 @dataclass(frozen=True)
@@ -117,33 +172,28 @@ class Normalisation:
 
     @classmethod
     def fit(cls, chips: xr.DataArray, units: NDArray[np.intp] | None = None) -> "Normalisation":
-        """From the valid pixels of ``units``, in float64 and in one pass.
+        """From the valid pixels of ``units``, in float64 and in one pass over the blocks.
 
         Raises
         ------
         DataError
             A band without a valid pixel.
         """
-        n_bands = chips.sizes["band"]
-        count, total, square = np.zeros(n_bands), np.zeros(n_bands), np.zeros(n_bands)
-        shift = None
-        for batch in batches(chips, units):
-            values = batch.values.astype(float)
-            if shift is None:
-                with np.errstate(invalid="ignore"):
-                    shift = np.nan_to_num(_band_mean(values))
-            away = values - shift[:, None, None]
-            valid = np.isfinite(away)
-            away = np.where(valid, away, 0.0)
-            count += valid.sum(axis=(0, 1, 3, 4))
-            total += away.sum(axis=(0, 1, 3, 4))
-            square += (away**2).sum(axis=(0, 1, 3, 4))
+        count = mean = square = np.zeros(chips.sizes["band"])
+        for n, block_mean, block_square in over_blocks(chips, units, _moments):
+            share = n / np.maximum(count + n, 1)
+            away = block_mean - mean
+            square = square + block_square + away**2 * count * share
+            mean = mean + away * share
+            count = count + n
         if not (count > 0).all():
             empty = [str(chips["band"].values[band]) for band in np.flatnonzero(count == 0)]
-            raise DataError(f"no valid pixel in band {', '.join(empty)}.", bands=empty)
-        mean = total / count
-        sd = np.sqrt(np.maximum(square / count - mean**2, 0))
-        return cls(mean + shift, np.where(sd > 0, sd, 1.0))
+            raise DataError(
+                f"no valid pixel in band {', '.join(empty)}. Leave the band out, or widen the"
+                " period.", bands=empty,
+            )  # fmt: skip
+        sd = np.sqrt(square / count)
+        return cls(mean, np.where(sd > 0, sd, 1.0))
 
     def apply(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """(value - mean) / sd of (..., band, y, x) values; NaN stays."""
@@ -156,10 +206,14 @@ class Normalisation:
         return {"mean": self.mean.tolist(), "sd": self.sd.tolist()}
 
 
-def _band_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def _moments(values: NDArray[np.float32]) -> tuple[NDArray[np.float64], ...]:
+    """Number, mean and summed squared deviation of the valid pixels of each band."""
+    axes = (0, 1, 3, 4)
     valid = np.isfinite(values)
-    n = valid.sum(axis=(0, 1, 3, 4))
-    return np.where(valid, values, 0).sum(axis=(0, 1, 3, 4)) / np.maximum(n, 1)
+    n = valid.sum(axis=axes).astype(float)
+    mean = np.where(valid, values, 0).sum(axis=axes, dtype=float) / np.maximum(n, 1)
+    away = np.where(valid, values - mean[:, None, None], 0)
+    return n, mean, (away**2).sum(axis=axes)
 
 
 def embed(chips: xr.DataArray, encoder: Encoder) -> xr.DataArray:
@@ -169,47 +223,113 @@ def embed(chips: xr.DataArray, encoder: Encoder) -> xr.DataArray:
     -------
     DataArray (unit, feature) float32
         With the chips' unit coordinates; provenance in ``attrs["provenance"]`` (JSON).
+
+    Raises
+    ------
+    DataError
+        Units whose features are not finite (for dask blocks when they are computed).
     """
-    import json
-
     check_chips(chips)
-    bands = tuple(map(str, chips["band"].values))
-    names = encoder.feature_names
-    ids = chips["unit_id"].values.astype(str)
-    years = np.asarray(chips["fractional_year"].values, dtype=float)
+    n_features = len(encoder.feature_names)
     if chips.chunks is None:
-        parts = [encoder.encode(batch) for batch in batches(chips)]
-        features: Any = np.concatenate(parts) if parts else np.empty((0, len(names)), np.float32)
+        parts = [encode_checked(encoder, batch) for batch in batches(chips)]
+        features: Any = np.concatenate(parts) if parts else np.empty((0, n_features), np.float32)
     else:
-        import dask.array as da
+        features = _embed_blocks(chips, encoder, n_features)
+    return as_embedding(chips, features, encoder)
 
-        whole = chips.data.rechunk({axis: -1 for axis in range(1, 5)})
-        rows = whole.chunks[0]
-        blocks = da.from_array(np.arange(len(ids)), chunks=(rows,))
-        features = da.map_blocks(
-            _encode_block, whole, blocks[:, None, None, None, None], encoder, ids, years, bands,
-            dtype=np.float32, drop_axis=(2, 3, 4), chunks=(rows, (len(names),)),
-            meta=np.empty((0, 0), np.float32),
-        )  # fmt: skip
-    keep = {
-        name: item.variable for name, item in chips.coords.items() if item.dims == ("unit",)
-    }
+
+def as_embedding(chips: xr.DataArray, features: Any, encoder: Encoder) -> xr.DataArray:
+    """Features (unit, feature) with the coordinates of their chips and their provenance."""
+    keep = {name: item.variable for name, item in chips.coords.items() if item.dims == ("unit",)}
     return xr.DataArray(
         features,
         dims=("unit", "feature"),
-        coords={**keep, "feature": list(names)},
+        coords={**keep, "feature": list(encoder.feature_names)},
         attrs={"provenance": json.dumps(encoder.provenance(), sort_keys=True), "units": "1"},
         name="embedding",
     )
 
 
+def encode_checked(encoder: Encoder, batch: ChipBatch) -> NDArray[np.float32]:
+    """Features of a batch, (unit, feature).
+
+    Raises
+    ------
+    DataError
+        Units whose features are not finite.
+    """
+    if not batch.unit_ids:
+        return np.empty((0, len(encoder.feature_names)), np.float32)
+    features = encoder.encode(batch)
+    bad = ~np.isfinite(features).all(axis=1)
+    if bad.any():
+        first = encoder.feature_names[int(np.argmin(np.isfinite(features[bad][0])))]
+        refuse_units(batch, bad, f"have no finite feature {first}: too few valid pixels")
+    return features
+
+
+def check_bands(batch: ChipBatch, bands: tuple[str, ...]) -> None:
+    """Refuse chips whose bands are not those an encoder was fitted on.
+
+    Raises
+    ------
+    DataError
+        Other bands, or another order.
+    """
+    if batch.bands != bands:
+        raise DataError(
+            f"the encoder was fitted on bands {bands}, the chips have {batch.bands}."
+            " Select the same bands in the same order, or fit it first.", bands=batch.bands,
+        )  # fmt: skip
+
+
+def refuse_units(batch: ChipBatch, bad: NDArray[np.bool_], what: str) -> None:
+    """Raise a DataError that lists the units of a batch marked ``bad``; nothing without any."""
+    refuse_ids(batch.unit_ids, bad, what)
+
+
+def refuse_ids(unit_ids: Iterable[Any], bad: NDArray[np.bool_], what: str) -> None:
+    """Raise a DataError that lists the units marked ``bad``; nothing when there is none.
+
+    Parameters
+    ----------
+    what : str
+        The middle of the sentence: "3 of 64 units <what>. Widen ...".
+    """
+    names = [str(name) for name, wrong in zip(unit_ids, bad, strict=True) if wrong]
+    if names:
+        first = ", ".join(names[:5])
+        raise DataError(
+            f"{len(names):,} of {len(bad):,} units {what} (first: {first})."
+            " Widen the period, allow more cloud, or exclude these units.", unit_ids=names,
+        )  # fmt: skip
+
+
+def _embed_blocks(chips: xr.DataArray, encoder: Encoder, n_features: int) -> Any:
+    import dask.array as da
+
+    whole = chips.data.rechunk(dict.fromkeys(range(1, 5), -1))
+    rows = whole.chunks[0]
+    years = da.from_array(np.asarray(chips["fractional_year"].values, float), chunks=(rows, -1))
+    ids = da.from_array(chips["unit_id"].values.astype(str), chunks=(rows,))
+    bands = tuple(map(str, chips["band"].values))
+    return da.map_blocks(
+        _encode_block, whole, years[:, :, None, None, None], ids[:, None, None, None, None],
+        encoder=encoder, bands=bands, dtype=np.float32, drop_axis=(2, 3, 4),
+        chunks=(rows, (n_features,)), meta=np.empty((0, 0), np.float32),
+    )  # fmt: skip
+
+
 def _encode_block(
     values: NDArray[np.float32],
-    rows: NDArray[np.intp],
-    encoder: Encoder,
-    ids: NDArray[np.str_],
     years: NDArray[np.float64],
+    ids: NDArray[np.str_],
+    encoder: Encoder,
     bands: tuple[str, ...],
 ) -> NDArray[np.float32]:
-    chosen = rows.reshape(-1)
-    return encoder.encode(ChipBatch(values, years[chosen], bands, tuple(ids[chosen])))
+    n_units, n_frames = values.shape[:2]
+    names = tuple(map(str, ids.reshape(n_units)))
+    return encode_checked(
+        encoder, ChipBatch(values, years.reshape(n_units, n_frames), bands, names)
+    )

@@ -1,5 +1,6 @@
 """Named public data sets: where they are, what they must hash to, under which licence."""
 
+import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,90 +39,13 @@ class DataSet:
     sources: dict[str, str] = field(default_factory=dict)
 
 
-_RAW = "https://raw.githubusercontent.com"
-_MOROWALI = f"{_RAW}/sandyherho/supplMorowaliOcean/efe25b07af631b88586784f576bd647515542f31/"
+def _registered() -> dict[str, DataSet]:
+    """The entries of ``datasets.json``, which lies beside this module."""
+    text = Path(__file__).with_name("datasets.json").read_text(encoding="utf-8")
+    return {name: DataSet(name, **entry) for name, entry in json.loads(text).items()}
 
-REGISTRY = {
-    entry.name: entry
-    for entry in (
-        DataSet(
-            "morowali",
-            "ocean-color/morowali_imip",
-            {
-                "Impact_Zone_Kd490_Temp_Sal.csv": "9f5a6b242d76bd218a245a76d40fda9f0ab6ab3f9dec9dc9cd980f3d91f12a41",
-                "Control_Zone_Kd490_Temp_Sal.csv": "6823abc80892dc89531f900262b4bef525412f5334d1fe23f24f19f87e6e76d3",
-                "Entire_Area_Kd490_Temp_Sal.csv": "ea4ddbbb3a78f748c580fac26e9094be612360b32c1e3ce94e74725af13c323a",
-                "salinity_temp.nc": "8eba5f0c7f60653a837868785bc410f2806fc23f20a528416bde71e2ff76e2cd",
-                "sentinel2LULC_IMIP.nc": "8ba33be3931acbd58c8717f544673fbee8c1efbf4cf6b9d5351038365e08b44b",
-            },
-            _MOROWALI,
-            "MIT; Copernicus Marine; Esri land cover CC BY 4.0",
-            "arXiv 2603.07331",
-            {
-                "Impact_Zone_Kd490_Temp_Sal.csv": "processed_data/Impact_Zone_Kd490_Temp_Sal.csv",
-                "Control_Zone_Kd490_Temp_Sal.csv": "processed_data/Control_Zone_Kd490_Temp_Sal.csv",
-                "Entire_Area_Kd490_Temp_Sal.csv": "processed_data/Entire_Area_Kd490_Temp_Sal.csv",
-                "salinity_temp.nc": "raw_data/salinity_temp.nc",
-                "sentinel2LULC_IMIP.nc": "raw_data/sentinel2LULC_IMIP.nc",
-            },
-        ),
-        DataSet(
-            "obpg-chl-9km",
-            "ocean-color/nasa_obpg",
-            {
-                "S20080012008031.L3m_MO_CHL_chlor_a_9km.nc": "88cf74b6f7b492cadacd0e00c65d28d538d03cc49a5a113b986c4404530e4ebe"
-            },
-            f"{_RAW}/ropensci/tidync/66ee83cd/inst/extdata/oceandata/",
-            "NASA OBPG, free; carrying repository GPL-3",
-            "NASA Ocean Biology Processing Group, SeaWiFS 2018.0",
-        ),
-        DataSet(
-            "obpg-rrs-l3b",
-            "ocean-color/nasa_obpg",
-            {
-                "S2008001.L3b_DAY_RRS.nc": "44e8370c1698b443ce9d6d05372446d09a9b977bb7bd3d19860fcf6440ee9df0"
-            },
-            f"{_RAW}/ropensci/tidync/66ee83cd/inst/extdata/oceandata/",
-            "NASA OBPG, free; carrying repository GPL-3",
-            "NASA Ocean Biology Processing Group, SeaWiFS 2018.0",
-        ),
-        DataSet(
-            "oc-cci-iop",
-            "ocean-color/esa_oc_cci",
-            {
-                "ESACCI-OC-L3S-IOP-MERGED-1M_MONTHLY_4km_GEO_PML_OCx_QAA-200505-fv4.2.nc": (
-                    "e0f6115a7632da7ab889a84158305e1659f7477c657e2fd4d294b77620025461"
-                )
-            },
-            f"{_RAW}/CCI-Tools/cate/c7b914f9/tests/ds/resources/datasources/local2/",
-            "ESA CCI, free and open; carrying repository MIT",
-            "ESA Ocean Colour CCI v4.2",
-        ),
-        DataSet(
-            "natural-earth",
-            "boundaries",
-            {
-                "ne_10m_coastline_sulawesi_banda.geojson": "15ed522f883dbd26914bebec1eb88f7d275cd45e8cee355407c9b57fb706f93c",
-                "ne_10m_land_sulawesi_banda.geojson": "35bfccf16276d828bbc6a9f56a95a93cf29f7ac856d1f2fb8fb329d74e7ca610",
-            },
-            None,
-            "public domain",
-            "Natural Earth, 1:10m",
-        ),
-        DataSet(
-            "causalimpact",
-            "impact/causalimpact",
-            {
-                "comparison_data.csv": "94cffe8a24a05a954db09cc939548a747632e3194c8f19385cf5dd8a22f84190",
-                "arma_data.csv": "192f91e3a014ee34d7ec952f2a5b560d670dbb1f9c758bf3282cddb5e992bb54",
-                "sim_local_level_T300.csv": "bc7ce271793ffc58180da3fcfaae1c68bf40c63bf6e9fe43a594fe7efe280c43",
-            },
-            None,
-            "Apache-2.0",
-            "tfcausalimpact test fixtures; simulated series",
-        ),
-    )
-}
+
+REGISTRY = _registered()
 
 
 def list_datasets() -> list[DataSet]:

@@ -2,7 +2,6 @@
 
 import base64
 import functools
-import hashlib
 import math
 import os
 import threading
@@ -16,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eo_causal.core.artefacts import list_files, sha256_file, sha256_json
-from eo_causal.core.sources import SourcePolicy
 from eo_causal.errors import IntegrityError, ReadError, ResourceLimitError
 from eo_causal.ingest.decode import decode
 from eo_causal.ingest.hdf5 import check_heaps
@@ -213,48 +211,6 @@ def read_raw(path: Path, kind: str, name: str, key: Any = ...) -> NDArray[Any]:
             f"{path}: variable {name!r}, slice {_shown(key)}, cannot be decoded ({error}). The file"
             " is damaged or ends early; fetch it again.", path=str(path), variable=name,
         ) from error  # fmt: skip
-
-
-def inspect_file(
-    source: str | Path, policy: SourcePolicy, sha256: str | None = None
-) -> dict[str, Any]:
-    """Facts of one NetCDF or Zarr source, its largest variable decoded in full.
-
-    Returns
-    -------
-    dict
-        path, kind and, for the largest variable: variable, dims, shape, units, n_valid, n_masked,
-        minimum, maximum, mean, and the sha256 of its decoded float32 values.
-
-    Raises
-    ------
-    SecurityError, ReadError, IntegrityError
-        The source may not be opened, cannot be decoded, or has another hash than ``sha256``.
-    """
-    path = Path(str(policy.check(source)))
-    kind = detect_kind(path)
-    verify_sidecar(path, sha256)
-    header = read_header(path)
-    arrays = [item for item in header.variables.values() if item.dtype.kind in "fiu" and item.dims]
-    if not arrays:
-        raise ReadError(f"{path}: holds no numeric array.", path=str(path))
-    variable = max(arrays, key=lambda item: (len(item.dims), item.n_bytes))
-    values = FileArray(path, kind, variable)[...]
-    seen = values[np.isfinite(values)].astype(float)
-    return {
-        "path": path.name,
-        "kind": kind,
-        "variable": variable.name,
-        "dims": list(variable.dims),
-        "shape": list(variable.shape),
-        "units": str(variable.attrs.get("units", "")),
-        "n_valid": int(seen.size),
-        "n_masked": int(values.size - seen.size),
-        "minimum": float(seen.min()) if seen.size else None,
-        "maximum": float(seen.max()) if seen.size else None,
-        "mean": float(seen.mean()) if seen.size else None,
-        "sha256": hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest(),
-    }
 
 
 @contextmanager

@@ -48,7 +48,7 @@ def placebo_time_figure(table: pd.DataFrame, effect: float, units: str) -> Any:
     right.hist(good["mean"], bins=12, orientation="horizontal", color=BLUE, alpha=0.5)
     right.axhline(effect, color=RED, lw=1.4)
     right.set_xlabel("placebos")
-    return _clean(figure)
+    return clean(figure)
 
 
 def placebo_space_figure(table: pd.DataFrame, impact: str, units: str) -> Any:
@@ -63,7 +63,7 @@ def placebo_space_figure(table: pd.DataFrame, impact: str, units: str) -> Any:
     axis.set_yticks(range(len(good)), [str(zone).replace("_", " ") for zone in good["zone"]])
     axis.axvline(0, color=GREY, lw=0.8)
     axis.set_xlabel(f"average effect ({units})")
-    return _clean(figure)
+    return clean(figure)
 
 
 def breakpoints_figure(
@@ -93,7 +93,7 @@ def breakpoints_figure(
             )  # fmt: skip
         axis.set_title(zone.replace("_", " "), loc="left", fontsize=10)
         axis.set_ylabel(units)
-    return _clean(figure)
+    return clean(figure)
 
 
 def quality_figure(zones: xr.Dataset, min_valid: float | None) -> Any:
@@ -143,7 +143,7 @@ def climatology_figure(zones: xr.Dataset, intervention: str, scale: float, units
         axis.set_visible(False)
     axes[0].legend(frameon=False)
     axes[0].set_ylabel(units)
-    return _clean(figure)
+    return clean(figure)
 
 
 def zone_map_figure(
@@ -217,7 +217,7 @@ def land_cover_figure(area: pd.DataFrame, classes: Sequence[str]) -> Any:
         axis.set_ylabel("km²")
     for axis in axes[len(classes) :]:
         axis.set_visible(False)
-    return _clean(figure)
+    return clean(figure)
 
 
 def _colours(name: str) -> Any:
@@ -226,7 +226,8 @@ def _colours(name: str) -> Any:
     return getattr(cm, name)
 
 
-def _clean(figure: Any) -> Any:
+def clean(figure: Any) -> Any:
+    """The figure without frames on top and right."""
     for axis in figure.axes:
         axis.spines[["top", "right"]].set_visible(False)
     return figure

@@ -6,7 +6,8 @@ from typing import Any
 import pandas as pd
 
 from eo_causal.core.display import show_number, show_units
-from eo_causal.report.html import Block, Callout, Code, Level, Paragraph, Picture, Section, Table
+from eo_causal.report.html import Block, Callout, Level, Paragraph, Picture, Section, Table
+from eo_causal.report.run_sections import ledger_block, run_sections, warning_blocks
 from eo_causal.report.tables import format_value
 
 _LEVELS: dict[bool | None, Level] = {True: "pass", False: "fail", None: "open"}
@@ -100,8 +101,7 @@ def all_sections(study: Any, pictures: dict[str, Path], scale: float, units: str
         sections.append(Section("Published and computed", _published(study)))
     sections += [
         Section("Data: what was read, used and missing", _data(study, pictures)),
-        Section("Settings", [Code(study.config_text)]),
-        Section("Versions and inputs", _provenance(study)),
+        *run_sections(study.provenance, study.config_text),
     ]
     return [section for section in sections if section.blocks]
 
@@ -281,10 +281,7 @@ def _published(study: Any) -> list[Block]:
 
 
 def _data(study: Any, pictures: dict[str, Path]) -> list[Block]:
-    blocks: list[Block] = [
-        Callout("warning", f"{item['code']} ({item['stage']})", item["message"])
-        for item in study.warnings
-    ]
+    blocks = warning_blocks(study.warnings)
     blocks += [Table(table, _DATA_CAPTIONS[name]) for name, table in study.data_tables.items()]
     blocks += _picture(pictures, "data_quality")
     blocks += _picture(pictures, "climatology")
@@ -292,21 +289,9 @@ def _data(study: Any, pictures: dict[str, Path]) -> list[Block]:
     table = gaps.rename("months_missing").to_frame()
     table["months"] = study.zones.sizes["time"]
     blocks.append(Table(table, "Missing months by zone"))
-    blocks.append(Table(study.ledger, "Counts of every stage"))
+    blocks.append(ledger_block(study.ledger))
     attrs = {str(name): str(value) for name, value in study.zones["kd490"].attrs.items()}
     attrs |= {str(name): str(value) for name, value in study.zones.attrs.items()}
     facts = pd.DataFrame({"attribute": list(attrs), "value": list(attrs.values())})
     blocks.append(Table(facts, "What the files say"))
     return blocks
-
-
-def _provenance(study: Any) -> list[Block]:
-    facts = study.provenance
-    versions = pd.DataFrame(
-        {"library": list(facts["versions"]), "version": list(facts["versions"].values())}
-    )
-    inputs = pd.DataFrame(
-        {"input": list(facts["inputs"]), "sha256": list(facts["inputs"].values())}
-    )
-    text = f"Run {facts['run_id']}, mode {facts['mode']}, seed {facts['seed']}."
-    return [Paragraph(text), Table(inputs, "Inputs"), Table(versions, "Versions")]

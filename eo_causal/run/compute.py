@@ -4,6 +4,8 @@ import contextlib
 import ipaddress
 import multiprocessing
 import os
+import sys
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -13,7 +15,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, model_validator
 
 from eo_causal.core.settings import Settings
-from eo_causal.errors import ConfigError, SecurityError, WorkerError
+from eo_causal.errors import ConfigError, EOCausalWarning, SecurityError, WorkerError
 from eo_causal.run.watch import watched
 
 Count = Annotated[int, Field(ge=1)]
@@ -71,7 +73,7 @@ def scheduler_override(text: str) -> list[str]:
 
 @contextlib.contextmanager
 def computing(settings: ComputeSettings) -> Iterator[None]:
-    """Run the block with dask set up as the settings say.
+    """Run the block with dask set up as the settings say, and every worker proven to obey them.
 
     Raises
     ------
@@ -80,7 +82,9 @@ def computing(settings: ComputeSettings) -> Iterator[None]:
     SecurityError
         ``tcp://`` to another machine without ``compute.insecure: true``.
     WorkerError
-        The scheduler cannot be reached, a worker dies again and again, or nothing moves.
+        The scheduler cannot be reached, a worker dies again and again, nothing moves, or a worker
+        process that was started here has other limits. In processes that somebody else started
+        (this one, or a cluster's) other limits are a warning.
     """
     import dask
 
@@ -88,14 +92,17 @@ def computing(settings: ComputeSettings) -> Iterator[None]:
     apply_limits(settings)
     if settings.kind in ("synchronous", "threads"):
         with dask.config.set(scheduler=settings.kind, num_workers=n_workers):
+            _check_limits(settings, _task_limits(settings, n_workers))
             yield
         return
     if settings.kind == "processes":
         with _pool(n_workers) as pool, dask.config.set(scheduler="processes", pool=pool):
+            _check_limits(settings, _task_limits(settings, n_workers))
             yield
         return
     with _client(settings, n_workers) as client:
         client.register_plugin(_limits_plugin(settings))
+        _check_limits(settings, client.run(limits_in_force, settings))
         with watched(client, settings.no_progress):
             yield
 
@@ -177,22 +184,79 @@ def _client(settings: ComputeSettings, n_workers: int) -> Iterator[Any]:
         yield client
 
 
-def apply_limits(settings: ComputeSettings) -> dict[str, str]:
-    """Set GDAL options and thread limits in this process; returns what is now in force.
+def apply_limits(settings: ComputeSettings) -> None:
+    """Set GDAL options and thread limits in this process.
 
-    GDAL reads its options from the environment when it is first loaded, so this must come before.
-    Linear algebra that is loaded already is limited at run time: sums depend on its threads.
+    Libraries read them from the environment when they are first used, so this must come before.
+    Linear algebra and GDAL's cache obey later too: sums depend on the one, memory on the other.
     """
     import threadpoolctl
 
-    wanted = dict(settings.gdal) | {
+    os.environ.update(_wanted(settings))
+    threadpoolctl.threadpool_limits(settings.threads.omp)
+    gdal, megabytes = sys.modules.get("rasterio.env"), _cache_megabytes(settings)
+    if gdal is not None and megabytes:
+        gdal.set_gdal_config("GDAL_CACHEMAX", megabytes * 2**20)
+
+
+def limits_in_force(settings: ComputeSettings) -> dict[str, str]:
+    """What this thread of this process obeys, by the names of the environment.
+
+    What a library has taken already counts, not what the environment says since.
+    """
+    import threadpoolctl
+
+    found = {name: os.environ.get(name, "unset") for name in _wanted(settings)}
+    threads = [pool["num_threads"] for pool in threadpoolctl.threadpool_info()]
+    if threads:
+        found["OMP_NUM_THREADS"] = str(max(threads))
+    gdal = sys.modules.get("rasterio.env")
+    if gdal is not None and _cache_megabytes(settings):
+        found["GDAL_CACHEMAX"] = f"{gdal.get_gdal_config('GDAL_CACHEMAX') / 2**20:g}"
+    return found
+
+
+def _wanted(settings: ComputeSettings) -> dict[str, str]:
+    return settings.gdal | {
         "OMP_NUM_THREADS": str(settings.threads.omp),
         "NUMBA_NUM_THREADS": str(settings.threads.numba),
         "EO_CAUSAL_TORCH_THREADS": str(settings.threads.torch),
     }
-    os.environ.update(wanted)
-    threadpoolctl.threadpool_limits(settings.threads.omp)
-    return {name: os.environ[name] for name in wanted}
+
+
+def _cache_megabytes(settings: ComputeSettings) -> int:
+    """GDAL's cache where it is given in megabytes, as GDAL takes numbers below 100,000; else 0."""
+    text = settings.gdal.get("GDAL_CACHEMAX", "")
+    return int(text) if text.isdigit() and int(text) < 100_000 else 0
+
+
+def _task_limits(settings: ComputeSettings, n_workers: int) -> dict[str, dict[str, str]]:
+    """What the tasks of a local scheduler obey."""
+    from dask.base import compute
+    from dask.delayed import delayed
+
+    read = delayed(limits_in_force, pure=False)
+    found = compute(*(read(settings) for _ in range(n_workers)))
+    return {f"{settings.kind} {number}": limits for number, limits in enumerate(found)}
+
+
+def _check_limits(settings: ComputeSettings, found: dict[str, dict[str, str]]) -> None:
+    wanted = _wanted(settings)
+    different = [
+        f"{worker} has {name}={limits[name]} instead of {wanted[name]}"
+        for worker, limits in found.items()
+        for name in wanted
+        if limits[name] != wanted[name]
+    ]
+    if not different:
+        return
+    message = (
+        f"compute: {different[0]} ({len(different)} such). It was read before this run began: set it"
+        " where the process is started, or choose compute.kind: processes or local."
+    )
+    if settings.kind in ("processes", "local"):
+        raise WorkerError(message, different=different)
+    warnings.warn(EOCausalWarning(message, "ComputeWarning"), stacklevel=4)
 
 
 def _limits_plugin(settings: ComputeSettings) -> Any:

@@ -88,7 +88,8 @@ class Stages:
             Stage name, unique within the pipeline.
         function : callable
             Takes the inputs in order and, when it has such keyword-only parameters, ``seed``,
-            ``policy`` and ``folder`` (then what it writes there is its result, returned as Path).
+            ``policy`` and ``folder`` (then what it writes there is its result: a Path, or what its
+            annotation says, in the form of ``core.storage``).
         *inputs
             Outputs of earlier stages, settings models, or plain JSON values.
         """
@@ -167,9 +168,12 @@ class Stages:
                 shutil.rmtree(path)
 
     def _remember(self, value: Any, key: str) -> None:
-        """Know a value again by identity; plain JSON scalars are keyed by what they say."""
+        """Know a value, and the fields of a result, again by identity; scalars by what they say."""
         if value is not None and not isinstance(value, str | int | float | bool):
             self._keys[id(value)] = (value, key)
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            for part in dataclasses.fields(value):
+                self._remember(getattr(value, part.name), sha256_json([key, part.name]))
 
     def _valid_record(self, artefact: str) -> dict[str, Any] | None:
         record = self._known.get(artefact)
@@ -217,9 +221,10 @@ class Stages:
 
     def _load(self, artefact: str, function: Callable[..., Any]) -> Any:
         folder = self.folder / artefact
-        if "folder" in _parameters(function):
+        declared = _returns(function)
+        if "folder" in _parameters(function) and declared in (Path, type(None)):
             return folder
-        return read_value(_returns(function), folder)
+        return read_value(declared, folder)
 
     def _input_key(self, item: Any) -> Any:
         if id(item) in self._keys:

@@ -104,6 +104,7 @@ def environment(*packages: str) -> dict[str, Any]:
         "date": datetime.now(UTC).date().isoformat(),
         "python": platform.python_version(),
         "cores": os.cpu_count(),
+        "load": round(os.getloadavg()[0], 1),
         "threads": os.environ["OMP_NUM_THREADS"],
         "peak_megabytes": round(peak_megabytes()),
         "versions": versions,
@@ -132,12 +133,17 @@ class Rows:
              "quartiles": quartiles, "target": target, "at_most": at_most, "met": met}
         )  # fmt: skip
 
-    def throughput(self, what: str, megabytes: float, seconds: list[float]) -> None:
-        """One variant's megabytes per CPU second."""
-        rate = megabytes / statistics.median(seconds)
-        print(f"  {what}: {rate:,.0f} MB per CPU second")
+    def note(self, what: str, value: float, unit: str) -> None:
+        """A measured number without a goal."""
+        print(f"  {what}: {value:,.3g} {unit}")
+        self.rows.append({"benchmark": self.benchmark, "what": what, "value": value, "unit": unit})
+
+    def throughput(self, what: str, amount: float, seconds: list[float], unit: str = "MB") -> None:
+        """One variant's megabytes, or other units of work, per CPU second."""
+        rate = amount / statistics.median(seconds)
+        print(f"  {what}: {rate:,.0f} {unit} per CPU second")
         self.rows.append(
-            {"benchmark": self.benchmark, "what": what, "megabytes_per_cpu_second": rate}
+            {"benchmark": self.benchmark, "what": what, f"{unit}_per_cpu_second": rate}
         )
 
     def write(self) -> None:

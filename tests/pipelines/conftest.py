@@ -1,9 +1,9 @@
-"""The demo study, run once and shared by every test of its outputs."""
+"""The demo studies, each run once and shared by every test of its outputs."""
 
 from pathlib import Path
 
 import pytest
-from commands import DEMO, command
+from commands import DEMO, EMBED, command
 
 
 @pytest.fixture(scope="session")
@@ -11,5 +11,14 @@ def demo_run(tmp_path_factory) -> Path:
     """Run folder of the undisturbed demo."""
     folder = tmp_path_factory.mktemp("demo")
     done = command("run", DEMO, "--out", folder / "run", folder=folder)
+    assert done.code == 0, done.err
+    return folder / "run"
+
+
+@pytest.fixture(scope="session")
+def embed_run(tmp_path_factory) -> Path:
+    """Run folder of the undisturbed chips-and-embeddings demo."""
+    folder = tmp_path_factory.mktemp("embed")
+    done = command("run", EMBED, "--out", folder / "run", folder=folder)
     assert done.code == 0, done.err
     return folder / "run"

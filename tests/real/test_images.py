@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from eo_causal.errors import GeorefError
-from eo_causal.ingest.image import ReadSettings, read_image, read_image_header
+from eo_causal.ingest.image import read_image
+from eo_causal.ingest.image_files import ReadSettings
+from eo_causal.ingest.image_header import read_image_header
 from eo_causal.ingest.products import find_product
 
 CASES = "imagery/geotiff_edge_cases"

@@ -95,7 +95,7 @@ def examine(path: Path) -> str:
     """What the command line makes of a file: a result, or ``refused: CLASS``."""
     from eo_causal.core.sources import SourcePolicy
     from eo_causal.errors import EOCausalError, EOCausalWarning
-    from eo_causal.ingest.read import inspect_file
+    from eo_causal.ingest.inspect import inspect_file
     from eo_causal.ingest.tables import read_zone_table
     from eo_causal.run.config import config_yaml, load_config
 

@@ -20,9 +20,10 @@ OPENERS = {
 }  # fmt: skip
 MAY_OPEN = {
     "eo_causal/ingest/read.py": "the one loader",
-    "eo_causal/ingest/image.py": "the loader, for GeoTIFF and JPEG 2000",
+    "eo_causal/ingest/image_files.py": "the loader, for GeoTIFF and JPEG 2000",
     "eo_causal/core/storage.py": "the package's own checksummed stores",
     "eo_causal/report/impact_report.py": "writes posterior.nc",
+    "eo_causal/simulate/scene_files.py": "writes simulated scenes",
 }
 
 

@@ -13,7 +13,9 @@ from eo_causal.errors import (
     IntegrityError,
     ReadError,
 )
-from eo_causal.ingest.image import read_image, read_image_header, undeclared_fill
+from eo_causal.ingest.image import read_image
+from eo_causal.ingest.image_decode import undeclared_fill
+from eo_causal.ingest.image_header import read_image_header
 from eo_causal.ingest.products import PRODUCTS, find_product
 
 GENERIC = find_product("generic")

@@ -15,10 +15,10 @@ from eo_causal.errors import (
     UnsafeSourceError,
 )
 from eo_causal.ingest.decode import decode, valid_mask
+from eo_causal.ingest.inspect import inspect_file
 from eo_causal.ingest.read import (
     FileArray,
     detect_kind,
-    inspect_file,
     read_header,
     verify_sidecar,
 )

@@ -8,11 +8,13 @@ import pytest
 import threadpoolctl
 from pydantic import ValidationError
 
-from eo_causal.errors import ConfigError, SecurityError, WorkerError
+from eo_causal.errors import ConfigError, EOCausalWarning, SecurityError, WorkerError
+from eo_causal.run import compute
 from eo_causal.run.compute import (
     ComputeSettings,
     check_address,
     computing,
+    limits_in_force,
     scheduler_override,
 )
 
@@ -72,3 +74,77 @@ def test_an_address_nobody_answers_is_a_worker_error(monkeypatch):
     settings = ComputeSettings(kind="address", address="tcp://127.0.0.1:9", connect_timeout=1)
     with pytest.raises(WorkerError, match="no dask scheduler answers"), computing(settings):
         pass
+
+
+LIMITS = {
+    "GDAL_CACHEMAX": "77", "GDAL_NUM_THREADS": "1", "OMP_NUM_THREADS": "1",
+    "NUMBA_NUM_THREADS": "1", "EO_CAUSAL_TORCH_THREADS": "1",
+}  # fmt: skip
+GDAL = {"GDAL_CACHEMAX": "77", "GDAL_NUM_THREADS": "1"}
+
+
+def in_force(settings):
+    """What a worker obeys once GDAL, linear algebra and OpenMP are loaded there."""
+    import rasterio.env
+    import sklearn.cluster  # noqa: F401
+
+    return limits_in_force(settings), rasterio.env.get_gdal_config("GDAL_CACHEMAX")
+
+
+@pytest.mark.parametrize("kind", ["synchronous", "threads", "processes", "local"])
+def test_workers_of_each_kind_obey_the_config(kind):
+    settings = ComputeSettings(kind=kind, n_workers=1, gdal=GDAL)
+    with computing(settings):
+        found, cache = dask.delayed(in_force)(settings).compute()
+    assert found == LIMITS
+    assert cache == 77 * 2**20
+
+
+def test_workers_of_a_cluster_started_elsewhere_obey_too():
+    from distributed import LocalCluster
+
+    with LocalCluster(
+        n_workers=1, threads_per_worker=1, host="127.0.0.1", dashboard_address=None,
+    ) as cluster:  # fmt: skip
+        settings = ComputeSettings(kind="address", address=cluster.scheduler_address, gdal=GDAL)
+        with computing(settings):
+            found, cache = dask.delayed(in_force)(settings).compute()
+        again = settings.model_copy(update={"gdal": GDAL | {"GDAL_CACHEMAX": "55"}})
+        with computing(again):  # GDAL is loaded there by now
+            cache_again = dask.delayed(in_force)(again).compute()[1]
+    assert found == LIMITS
+    assert (cache, cache_again) == (77 * 2**20, 55 * 2**20)
+
+
+@pytest.fixture
+def stubborn(monkeypatch):
+    """Workers that keep two threads whatever they are told."""
+    limits = dict.fromkeys(LIMITS, "1") | {"OMP_NUM_THREADS": "2", "GDAL_CACHEMAX": "77"}
+    monkeypatch.setattr(compute, "_task_limits", lambda *_: {"threads 0": limits})
+
+
+def test_other_limits_in_a_process_started_here_are_an_error(stubborn):
+    with (
+        pytest.raises(WorkerError, match="threads 0 has OMP_NUM_THREADS=2 instead of 1") as caught,
+        computing(ComputeSettings(kind="processes", n_workers=1, gdal=GDAL)),
+    ):
+        pass
+    assert len(caught.value.facts["different"]) == 1
+
+
+def test_other_limits_in_a_process_started_elsewhere_are_a_warning(stubborn):
+    with (
+        pytest.warns(EOCausalWarning, match="set it where the process is started") as caught,
+        computing(ComputeSettings(kind="threads", n_workers=1, gdal=GDAL)),
+    ):
+        pass
+    assert caught[0].message.code == "ComputeWarning"
+    assert caught[0].filename == __file__
+
+
+def test_threads_that_a_library_has_taken_already_are_seen():
+    """Each thread has its own OpenMP limit: the environment alone would say 1."""
+    import sklearn.cluster  # noqa: F401
+
+    with threadpoolctl.threadpool_limits(2):
+        assert limits_in_force(ComputeSettings())["OMP_NUM_THREADS"] == "2"

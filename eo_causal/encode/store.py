@@ -1,0 +1,90 @@
+"""Embeddings as a stage: build, fit, encode, count."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from eo_causal.core.artefacts import sha256_json
+from eo_causal.core.progress import count
+from eo_causal.encode.base import check_chips, over_blocks, refuse_ids
+from eo_causal.encode.sequence import too_few
+from eo_causal.encode.settings import EncoderSettings, build_encoder
+
+
+def embed_chips(
+    chips: xr.DataArray,
+    settings: EncoderSettings,
+    training: Sequence[int] | None = None,
+    *,
+    seed: int,
+) -> xr.DataArray:
+    """Embeddings of all chips by a frozen encoder.
+
+    Parameters
+    ----------
+    chips : (unit, time, band, y, x) DataArray
+        float32, NaN = invalid; numpy or dask.
+    settings : EncoderSettings
+    training : sequence of int or None
+        Positions of the units that normalisation and components are fitted on; None = all.
+    seed : int
+        Of the run.
+
+    Returns
+    -------
+    (unit, feature) DataArray
+        float32; lazy where the chips are and no components are asked for. Provenance in
+        ``attrs["provenance"]``.
+
+    Raises
+    ------
+    DataError
+        Units with too few valid frames or pixels, listed.
+    """
+    check_chips(chips)
+    units = None if training is None else np.asarray(training, dtype=np.intp)
+    encoder = build_encoder(settings, seed)
+    _count_and_check(chips, encoder.least_frames(chips.sizes["time"]))
+    return encoder.fit_embed(chips, units)
+
+
+def features_by_fold(
+    chips: xr.DataArray, settings: EncoderSettings, *, seed: int
+) -> Callable[[NDArray[np.intp]], NDArray[np.float32]]:
+    """A function from training units to features of all units, for cross-fitting.
+
+    What the encoder learns (normalisation, components) comes from the training units only.
+    """
+
+    def features(training: NDArray[np.intp]) -> NDArray[np.float32]:
+        return build_encoder(settings, seed).fit_embed(chips, training).to_numpy()
+
+    return features
+
+
+def embedding_key(chips_key: str, provenance: dict[str, Any]) -> str:
+    """SHA-256 that names an embedding: which chips, encoded by what."""
+    return sha256_json({"chips": chips_key, "encoder": provenance})
+
+
+def _count_and_check(chips: xr.DataArray, least_frames: int) -> None:
+    """Count units, frames, and invalid pixels inside used frames; list units with too few frames."""
+    n_pixels = chips.sizes["band"] * chips.sizes["y"] * chips.sizes["x"]
+    dated = np.isfinite(np.asarray(chips["fractional_year"].values, dtype=float))
+    parts = over_blocks(chips, None, _valid_pixels)
+    n_valid = np.concatenate(parts) if parts else np.zeros(dated.shape, dtype=int)
+    used = dated & (n_valid > 0)
+    count(
+        units_encoded=chips.sizes["unit"],
+        frames_used=int(used.sum()),
+        frames_empty=int((~used).sum()),
+        pixels_invalid=int((n_pixels - n_valid)[used].sum()),
+    )
+    refuse_ids(chips["unit_id"].values, used.sum(axis=1) < least_frames, too_few(least_frames))
+
+
+def _valid_pixels(values: NDArray[np.float32]) -> NDArray[np.intp]:
+    return np.isfinite(values).sum(axis=(2, 3, 4))

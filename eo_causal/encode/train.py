@@ -1,0 +1,451 @@
+"""Networks trained on chips: for a label, an outcome or a treatment, inside the units they may see."""
+
+import hashlib
+import warnings
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Self
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from eo_causal.core.random import generator
+from eo_causal.core.settings import Settings
+from eo_causal.encode.base import (
+    ChipBatch,
+    Encoder,
+    Normalisation,
+    batches,
+    check_bands,
+    check_chips,
+    refuse_units,
+    to_batch,
+)
+from eo_causal.encode.ivl import InstrumentSettings, alpha_draws, check_invariance
+from eo_causal.errors import ConfigError, DataError, EOCausalWarning, LeakageError
+
+Invariance = Literal["flips", "rotations", "brightness", "contrast"]
+State = dict[str, NDArray[Any]]
+INTENSITY = {"brightness", "contrast"}
+IN_MEMORY = 4 * 2**30  # bytes of chips that are read once, not in every epoch
+ASSUMPTION = "every augmentation is an identification assumption"
+
+
+class TrainSettings(Settings):
+    """How a network is trained."""
+
+    network: Literal["small_cnn", "small_vit", "single_filter", "attention"] = Field(
+        default="small_cnn", description="attention reads a sequence, the others one frame"
+    )
+    loss: Literal["mean_squared", "log_loss", "quintile_bias", "ivl"] = Field(
+        default="mean_squared", description="log_loss for a 0/1 target, the others for a number"
+    )
+    filter_width: int = Field(default=8, ge=1, description="width of single_filter, pixels")
+    filters: int = Field(default=1, ge=1, description="number of filters of single_filter")
+    quintile_weight: float = Field(default=5.0, ge=0, description="lambda_b of quintile_bias")
+    alpha: float | None = Field(
+        default=None, gt=0, description="of ivl; best of ten draws on the hold-out when not given"
+    )
+    instruments: InstrumentSettings = Field(
+        default=InstrumentSettings(), description="augmentations of ivl"
+    )
+    invariant_to: tuple[Invariance, ...] = Field(
+        default=(), description=f"augmentations; {ASSUMPTION}"
+    )
+    label_smoothing: float = Field(default=0.0, ge=0, lt=0.5, description="of log_loss")
+    epochs: int = Field(default=100, ge=1, description="passes over the training units at most")
+    patience: int = Field(default=10, ge=1, description="epochs without a better validation loss")
+    validation_share: float = Field(default=0.2, gt=0, lt=1, description="share of the groups")
+    batch_size: int = Field(default=32, ge=2, description="images a step, or a few more")
+    learning_rate: float = Field(default=1e-3, gt=0, description="of AdamW")
+    weight_decay: float = Field(default=1e-2, ge=0, description="of AdamW")
+    gradient_clip: float = Field(default=10.0, gt=0, description="largest norm of a gradient")
+    schedule: Literal["constant", "cosine"] = Field(
+        default="cosine", description="of the learning rate"
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="auto takes a GPU where there is one"
+    )
+    precision: Literal["float32", "bfloat16"] = Field(
+        default="float32", description="of the arithmetic; weights are float32"
+    )
+    seed: int = Field(default=0, ge=0, description="of weights, order and augmentations")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        asked = any(self.instruments.model_dump().values())
+        if asked != (self.loss == "ivl"):
+            raise ValueError("loss: ivl and augmentations under instruments belong together")
+        if self.loss == "ivl" and self.invariant_to:
+            raise ValueError("loss: ivl takes its augmentations from instruments, not invariant_to")
+        if self.label_smoothing and self.loss != "log_loss":
+            raise ValueError("label_smoothing belongs to loss: log_loss")
+        if self.alpha is not None and self.loss != "ivl":
+            raise ValueError("alpha belongs to loss: ivl")
+        return self
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Images to learn from, by position in the chips, with their targets.
+
+    Attributes
+    ----------
+    chips : DataArray (unit, time, band, y, x)
+    units : (n,) positions in ``chips``; a position may occur more than once
+    target : (n,) float array
+    group : (n,) codes of the groups that the validation split keeps whole
+    """
+
+    chips: xr.DataArray
+    units: NDArray[np.intp]
+    target: NDArray[np.float64]
+    group: NDArray[np.intp]
+
+    def take(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> "Examples":
+        """Some of the rows."""
+        return Examples(self.chips, self.units[rows], self.target[rows], self.group[rows])
+
+    def batch(self, rows: NDArray[np.intp]) -> ChipBatch:
+        """Images of some rows, in memory."""
+        return to_batch(self.chips.isel(unit=self.units[rows]).compute())
+
+
+class ImageNetwork(Encoder):
+    """Predicts a target from chips, and encodes chips as its last hidden layer.
+
+    Normalised per band with the constants of the training part; an invalid pixel is then 0, the
+    mean of its band. Early stopping watches a validation part made of whole groups; the weights of
+    its best epoch stay. Prediction runs in evaluation mode. The same settings and data give the
+    same bytes on a processor with the same number of threads.
+
+    Parameters
+    ----------
+    settings : TrainSettings, optional
+
+    Attributes
+    ----------
+    state_ : dict of arrays
+        Weights.
+    normalisation_ : Normalisation
+    bands_ : tuple of str
+    centre_, scale_ : float
+        Mean and standard deviation of the training target (0 and 1 for ``log_loss``).
+    history_ : DataFrame
+        One row an epoch.
+    metrics_ : dict
+        Best epoch, its validation loss, numbers of rows and groups, alpha of ``ivl``.
+    """
+
+    state_: State
+    normalisation_: Normalisation
+    bands_: tuple[str, ...]
+    centre_: float
+    scale_: float
+    history_: pd.DataFrame
+    metrics_: dict[str, Any]
+
+    def __init__(self, settings: TrainSettings | None = None) -> None:
+        self.settings = settings or TrainSettings()
+
+    def fit(  # type: ignore[override]  # a supervised encoder cannot do without its target
+        self,
+        chips: xr.DataArray,
+        target: Any,
+        units: NDArray[np.intp] | None = None,
+        groups: Any = None,
+    ) -> Self:
+        """Train on some units and no others.
+
+        Parameters
+        ----------
+        chips : DataArray (unit, time, band, y, x)
+            The units' chips are read once when they take up to 4 GiB, else in every epoch.
+        target : (n,) array
+            One value a row of ``units``.
+        units : (n,) int array, optional
+            Position of each row's image in ``chips``; rows may share an image. All by default.
+        groups : (n,) array, optional
+            Cluster or spatial block of each row, kept whole by the validation split. By default
+            the image, so that no image is on both sides.
+
+        Raises
+        ------
+        DataError
+            Wrong dimensions, no valid frame, missing, constant or non-binary targets, a single
+            group, several frames for a network of one, chips smaller than the filter.
+        LeakageError
+            An image in several groups.
+        ConfigError
+            No GPU where one is asked for; too few images for the instruments.
+        ConvergenceError
+            The loss is not a number.
+        """
+        from eo_causal.encode.loop import train_network
+
+        check_chips(chips)
+        settings = self.settings
+        examples = _examples(chips, target, units, groups, settings)
+        _warn(settings)
+        held_out = _split(examples.group, settings)
+        training, validation = examples.take(~held_out), examples.take(held_out)
+        _check_varies(training.target, "the training part of the target")
+        self.bands_ = tuple(map(str, chips["band"].values))
+        self.normalisation_ = Normalisation.fit(examples.chips, np.unique(training.units))
+        regression = settings.loss != "log_loss"
+        self.centre_ = float(training.target.mean()) if regression else 0.0
+        self.scale_ = float(training.target.std()) if regression else 1.0
+        best = min(
+            (
+                train_network(
+                    settings, self.inputs, self._scaled(training), self._scaled(validation), alpha
+                )
+                for alpha in _alphas(settings)
+            ),
+            key=lambda fitted: fitted.risk,
+        )
+        self.state_, self.history_ = best.state, pd.DataFrame(best.history)
+        self.metrics_ = {
+            "best_epoch": best.epoch,
+            "validation_loss": best.history[best.epoch]["validation_loss"],
+            "n_training": len(training.units),
+            "n_validation": len(validation.units),
+            "n_groups": len(np.unique(examples.group)),
+            "alpha": best.alpha,
+        }
+        return self
+
+    def predict(self, chips: xr.DataArray) -> NDArray[np.floating] | NDArray[np.int64]:
+        """(unit,) predictions in units of the target; the likelier class for ``log_loss``."""
+        if self.settings.loss == "log_loss":
+            return (self.logits(chips) > 0).astype(np.int64)
+        return self.logits(chips) * self.scale_ + self.centre_
+
+    def predict_proba(self, chips: xr.DataArray) -> NDArray[np.float64]:
+        """(unit, 2) probabilities of 0 and 1, for ``log_loss``."""
+        if self.settings.loss != "log_loss":
+            raise ConfigError(
+                f"a network trained with loss: {self.settings.loss} has no probabilities."
+                " Train it with loss: log_loss."
+            )
+        from scipy.special import expit
+
+        logits = self.logits(chips)
+        return np.column_stack([expit(-logits), expit(logits)])
+
+    def logits(self, chips: xr.DataArray) -> NDArray[np.float64]:
+        """(unit,) outputs of the head: logits, or the standardised target."""
+        check_chips(chips)
+        parts = [self._outputs(batch, "forward")[:, 0] for batch in batches(chips)]
+        return np.concatenate([np.empty(0), *parts])
+
+    def encode(self, batch: ChipBatch) -> NDArray[np.float32]:
+        """(unit, feature) values of the last hidden layer."""
+        return self._outputs(batch, "features")
+
+    def check_invariance(
+        self, chips: xr.DataArray, instruments: InstrumentSettings, tolerance: float = 0.1
+    ) -> float:
+        """As a label model: do the augmentations of IVL leave the label of these chips alone?
+
+        The chips are of units this network did not see; see :func:`ivl.check_invariance`.
+        """
+        from eo_causal.encode.loop import evaluate
+
+        check_chips(chips)
+        batch = to_batch(chips.compute())
+        values, frames = self.inputs(batch)
+        network = self.module()
+
+        def predict(images: NDArray[np.float32]) -> NDArray[np.float64]:
+            return evaluate(network, images, frames, batch.years, self.settings)[:, 0].astype(float)
+
+        random = generator(self.settings.seed, "train", "invariance")
+        return check_invariance(predict, values, instruments, random, tolerance)
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """``hidden_0`` and so on."""
+        width = self.state_["head.weight"].shape[1]
+        return tuple(f"hidden_{i}" for i in range(width))
+
+    def provenance(self) -> dict[str, Any]:
+        """Settings, weight hash, normalisation, target scale and metrics, as JSON values."""
+        from safetensors.numpy import save
+
+        return {
+            "name": "image_network",
+            "settings": self.settings.model_dump(mode="json"),
+            "seed": self.settings.seed,
+            "weights_sha256": hashlib.sha256(save(self.state_)).hexdigest(),
+            "bands": list(self.bands_),
+            "normalisation": self.normalisation_.provenance(),
+            "target": {"centre": self.centre_, "scale": self.scale_},
+            "metrics": self.metrics_,
+        }
+
+    def module(self, state: State | None = None) -> Any:
+        """The torch network in evaluation mode, on the settings' device.
+
+        Parameters
+        ----------
+        state : dict of arrays, optional
+            Other weights than the fitted ones.
+        """
+        from eo_causal.encode.loop import load
+
+        return load(self.settings, len(self.bands_), self.state_ if state is None else state)
+
+    def inputs(self, batch: ChipBatch) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Normalised values without NaN, and the frame mask.
+
+        Raises
+        ------
+        DataError
+            Other bands than in training, several frames for a network of one, chips smaller than
+            the filter, or units without a valid frame.
+        """
+        check_bands(batch, self.bands_)
+        _check_shape(batch.values.shape, self.settings)
+        frames = batch.frames
+        refuse_units(batch, ~frames.any(axis=1), "have no valid frame")
+        values = self.normalisation_.apply(batch.values)
+        return np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0), frames
+
+    def _outputs(self, batch: ChipBatch, method: str) -> NDArray[np.float32]:
+        from eo_causal.encode.loop import evaluate
+
+        network = self.module()
+        values, frames = self.inputs(batch)
+        return evaluate(getattr(network, method), values, frames, batch.years, self.settings)
+
+    def _scaled(self, examples: Examples) -> Examples:
+        target = (examples.target - self.centre_) / self.scale_
+        return replace(examples, target=target)
+
+
+def _alphas(settings: TrainSettings) -> list[float | None]:
+    if settings.loss == "ivl" and settings.alpha is None:
+        return alpha_draws(generator(settings.seed, "train", "alpha")).tolist()
+    return [settings.alpha]
+
+
+def _examples(
+    chips: xr.DataArray,
+    target: Any,
+    units: NDArray[np.intp] | None,
+    groups: Any,
+    settings: TrainSettings,
+) -> Examples:
+    """Rows that can be learned from, or the error that says why not."""
+    _check_shape(chips.shape, settings)
+    positions = _positions(chips, units)
+    values = np.asarray(target, dtype=float)
+    if values.shape != positions.shape:
+        raise DataError(
+            f"the target has shape {values.shape}, not one value for each of {len(positions)}"
+            " units.", shape=values.shape, n_units=len(positions),
+        )  # fmt: skip
+    ids = np.asarray(chips["unit_id"])[positions].astype(str)
+    missing = ids[~np.isfinite(values)]
+    if len(missing):
+        raise DataError(
+            f"the target of {len(missing)} unit(s) is missing or infinite (first:"
+            f" {', '.join(missing[:3])}). Leave them out.", units=missing.tolist(),
+        )  # fmt: skip
+    _check_varies(values, "the target")
+    if settings.loss == "log_loss" and not np.isin(values, (0, 1)).all():
+        raise DataError(
+            f"loss: log_loss needs a target of 0 and 1, not {values[~np.isin(values, (0, 1))][0]:g}."
+        )
+    group = _groups(positions, groups)
+    used, rows = np.unique(positions, return_inverse=True)
+    part = chips.isel(unit=used)
+    if part.nbytes > IN_MEMORY:
+        return Examples(chips, positions, values, group)
+    return Examples(part.compute(), rows, values, group)
+
+
+def _positions(chips: xr.DataArray, units: NDArray[np.intp] | None) -> NDArray[np.intp]:
+    n = chips.sizes["unit"]
+    positions = np.arange(n) if units is None else np.asarray(units)
+    if positions.dtype.kind not in "iu" or not ((positions >= 0) & (positions < n)).all():
+        raise DataError(
+            f"units are positions from 0 to {n - 1} in the chips, as integers. Use np.flatnonzero"
+            " for a mask.", n_units=n,
+        )  # fmt: skip
+    return positions
+
+
+def _groups(positions: NDArray[np.intp], groups: Any) -> NDArray[np.intp]:
+    """Codes of the groups; an image belongs to one of them."""
+    codes, names = pd.factorize(positions if groups is None else np.asarray(groups))
+    if codes.shape != positions.shape:
+        raise DataError(f"groups have shape {codes.shape}, not ({len(positions)},).")
+    if (codes < 0).any():
+        raise DataError(f"{(codes < 0).sum()} unit(s) have no group. Name one for each.")
+    if len(names) < 2:
+        raise DataError(
+            "all units are in a single group, so none can be held out to stop training. Give"
+            " smaller groups."
+        )
+    shared = pd.Series(codes).groupby(positions).nunique()
+    if (shared > 1).any():
+        raise LeakageError(
+            f"{(shared > 1).sum()} image(s) lie in more than one group. Merge these groups.",
+            images=shared.index[shared > 1].tolist(),
+        )
+    return codes
+
+
+def _split(group: NDArray[np.intp], settings: TrainSettings) -> NDArray[np.bool_]:
+    """True for the validation part: whole groups, drawn at random."""
+    n_groups = int(group.max()) + 1
+    n_held_out = min(max(1, round(settings.validation_share * n_groups)), n_groups - 1)
+    order = generator(settings.seed, "train", "split").permutation(n_groups)
+    return np.isin(group, order[:n_held_out])
+
+
+def _check_varies(target: NDArray[np.float64], what: str) -> None:
+    if len(target) < 2 or (target == target[0]).all():
+        raise DataError(
+            f"{what} is constant over {len(target)} unit(s). Nothing can be learned from it; add"
+            " units, or lower train.validation_share.", n=len(target),
+        )  # fmt: skip
+
+
+def _check_shape(shape: tuple[int, ...], settings: TrainSettings) -> None:
+    _, n_frames, _, height, width = shape
+    if n_frames != 1 and settings.network != "attention":
+        raise DataError(
+            f"train.network: {settings.network} reads one frame, but chips have {n_frames}. Select"
+            " one, or set network: attention.", n_frames=n_frames,
+        )  # fmt: skip
+    if settings.network == "single_filter" and min(height, width) < settings.filter_width:
+        raise DataError(
+            f"chips of {height} x {width} pixels are smaller than train.filter_width:"
+            f" {settings.filter_width}. Lower it, or cut larger chips.", shape=shape,
+        )  # fmt: skip
+
+
+def _warn(settings: TrainSettings) -> None:
+    """Warn of settings that change what a prediction means."""
+    changed = sorted(INTENSITY & set(settings.invariant_to))
+    if changed:
+        warnings.warn(
+            EOCausalWarning(
+                f"invariant_to: {', '.join(changed)}: {ASSUMPTION}. Brightness or contrast that"
+                " confounds is lost.", "AugmentationWarning",
+            ),
+            stacklevel=3,
+        )  # fmt: skip
+    if settings.label_smoothing:
+        warnings.warn(
+            EOCausalWarning(
+                f"label_smoothing: {settings.label_smoothing:g} pulls propensities towards 1/2, and"
+                " with them the effect. Set it to 0, or recalibrate.", "LabelSmoothingWarning",
+            ),
+            stacklevel=3,
+        )  # fmt: skip
