@@ -19,7 +19,7 @@ from eo_causal.ingest.chip_settings import ChipSettings
 from eo_causal.ingest.chips import ChipSet
 from eo_causal.ingest.datasets import dataset_path
 from eo_causal.ingest.imagery import cut_scenes, find_scenes
-from eo_causal.ingest.units import UnitSettings, read_units
+from eo_causal.ingest.units import UnitSettings, grid_units, read_units
 from eo_causal.report.embed_report import EmbedReportSettings, EmbedStudy, write_embed_report
 from eo_causal.run.config import DataSettings, PipelineConfig, study_yaml
 from eo_causal.run.manifest import provenance
@@ -56,8 +56,11 @@ class Config(PipelineConfig):
 
     @model_validator(mode="after")
     def _places_are_named(self) -> "Config":
-        if self.data.scenes is not None and (self.units is None or self.units.file is None):
-            raise ValueError("units: images are cut around places; name their file")
+        named = self.units is not None and (self.units.file is None) != (self.units.grid is None)
+        if self.units is not None and not named:
+            raise ValueError("units: name a `file`, or a `grid`, not both")
+        if self.data.scenes is not None and not named:
+            raise ValueError("units: images are cut around places; name their `file` or a `grid`")
         kept = self.units.numbers if self.units else ()
         if self.report.outcome is not None and self.report.outcome not in kept:
             raise ValueError(f"report.outcome: {self.report.outcome} is not among units.numbers")
@@ -120,6 +123,8 @@ def _ready_made(config: Config, stage: Stages) -> Sources:
 
 
 def _units(settings: UnitSettings, stage: Stages, root: Path | None) -> geopandas.GeoDataFrame:
+    if settings.grid is not None:
+        return stage("units", grid_units, settings.grid)
     assert settings.file is not None
     file = Path(settings.file) if root is None else root / settings.file
     if settings.dataset is not None:

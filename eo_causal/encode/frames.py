@@ -110,7 +110,7 @@ class Preparation:
             used = _per_image(used)
         elif self.normalisation_ is not None:
             used = self.normalisation_.apply(used)
-        return np.nan_to_num(used, nan=0.0, posinf=0.0, neginf=0.0)
+        return np.nan_to_num(used, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
 
     def provenance(self) -> dict[str, Any]:
         """Bands, kind and constants, as JSON values."""

@@ -15,7 +15,7 @@ from eo_causal.core.random import generator
 from eo_causal.encode import losses
 from eo_causal.encode.attention import SequenceNetwork
 from eo_causal.encode.base import ChipBatch
-from eo_causal.encode.ivl import augment, instrument_basis, instrument_risk, ivl_loss, turn_and_flip
+from eo_causal.encode.ivl import augment, instrument_basis, ivl_loss, turn_and_flip
 from eo_causal.encode.small_networks import (
     StillNetwork,
     initialise,
@@ -50,8 +50,8 @@ class Fitted:
     alpha : float or None
         Of the IVL loss.
     risk : float
-        Validation loss of the best epoch; for IVL its instrument risk, which different alphas can
-        be compared by.
+        Squared error of the best epoch on the (augmented) validation part for IVL, whose losses
+        cannot be compared between alphas; else its validation loss.
     """
 
     state: State
@@ -236,16 +236,11 @@ def _validate(
             outputs.append(network(*batch.inputs).float()[:, 0])
         targets.append(batch.target)
         instruments.append(batch.instruments)
-    prediction, target, rows_of = (
-        torch.cat(outputs),
-        torch.cat(targets),
-        np.concatenate(instruments),
-    )
-    found = float(loss(prediction, target, rows_of))
+    prediction, target = torch.cat(outputs), torch.cat(targets)
+    found = float(loss(prediction, target, np.concatenate(instruments)))
     if settings.loss != "ivl":
         return found, found
-    basis = target.new_tensor(instrument_basis(rows_of))
-    return found, float(instrument_risk(target - prediction, basis))
+    return found, float(losses.mean_squared(prediction, target))
 
 
 def _batch(

@@ -149,6 +149,7 @@ class ImageNetwork(Encoder):
 
     def __init__(self, settings: TrainSettings | None = None) -> None:
         self.settings = settings or TrainSettings()
+        self.bands_ = ()
 
     def fit(  # type: ignore[override]  # a supervised encoder cannot do without its target
         self,
@@ -268,8 +269,9 @@ class ImageNetwork(Encoder):
     @property
     def feature_names(self) -> tuple[str, ...]:
         """``hidden_0`` and so on."""
-        width = self.state_["head.weight"].shape[1]
-        return tuple(f"hidden_{i}" for i in range(width))
+        from eo_causal.encode.loop import build
+
+        return tuple(f"hidden_{i}" for i in range(build(self.settings, 1).width))
 
     def provenance(self) -> dict[str, Any]:
         """Settings, weight hash, normalisation, target scale and metrics, as JSON values."""
@@ -286,17 +288,11 @@ class ImageNetwork(Encoder):
             "metrics": self.metrics_,
         }
 
-    def module(self, state: State | None = None) -> Any:
-        """The torch network in evaluation mode, on the settings' device.
-
-        Parameters
-        ----------
-        state : dict of arrays, optional
-            Other weights than the fitted ones.
-        """
+    def module(self) -> Any:
+        """The torch network in evaluation mode, on the settings' device."""
         from eo_causal.encode.loop import load
 
-        return load(self.settings, len(self.bands_), self.state_ if state is None else state)
+        return load(self.settings, len(self.bands_), self.state_)
 
     def inputs(self, batch: ChipBatch) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Normalised values without NaN, and the frame mask.
@@ -317,9 +313,9 @@ class ImageNetwork(Encoder):
     def _outputs(self, batch: ChipBatch, method: str) -> NDArray[np.float32]:
         from eo_causal.encode.loop import evaluate
 
-        network = self.module()
         values, frames = self.inputs(batch)
-        return evaluate(getattr(network, method), values, frames, batch.years, self.settings)
+        function = getattr(self.module(), method)
+        return evaluate(function, values, frames, batch.years, self.settings)
 
     def _scaled(self, examples: Examples) -> Examples:
         target = (examples.target - self.centre_) / self.scale_

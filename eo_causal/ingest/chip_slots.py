@@ -75,6 +75,8 @@ def period_slots(frames: list[Frame], periods: pd.DatetimeIndex, settings: ChipS
 
 def _merge(frames: list[Frame]) -> Frame:
     """Frames of one solar day as one: the clearest first, its gaps filled from the others."""
+    if len(frames) == 1:
+        return frames[0]
     order = sorted(range(len(frames)), key=lambda at: (-frames[at].valid_fraction, at))
     values = frames[order[0]].values.copy()
     for position in order[1:]:

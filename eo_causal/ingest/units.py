@@ -10,14 +10,23 @@ import pandas as pd
 from pydantic import Field
 
 from eo_causal.core.progress import count
-from eo_causal.core.settings import Settings
+from eo_causal.core.settings import Bounds, Settings
 from eo_causal.core.sources import InputFiles
 from eo_causal.errors import CoverageError, EOCausalWarning, ReadError, TableError
 from eo_causal.ingest.read import verify_sidecar
 from eo_causal.ingest.tables import MISSING
+from eo_causal.ingest.targets import project, utm_zones
 
 MAX_BYTES = 2**31
+MAX_GRID = 10_000_000
 EARTH = "EPSG:4326"
+
+
+class UnitGridSettings(Settings):
+    """Places at even distances instead of a table."""
+
+    bounds: Bounds = Field(description="area, degrees")
+    spacing_m: float = Field(gt=0, description="distance between neighbours")
 
 
 class UnitSettings(Settings):
@@ -26,6 +35,9 @@ class UnitSettings(Settings):
     dataset: str | None = Field(default=None, description="named data set the file belongs to")
     file: str | None = Field(
         default=None, description="CSV with coordinates, or GeoPackage, GeoJSON, GeoParquet"
+    )
+    grid: UnitGridSettings | None = Field(
+        default=None, description="places on a grid; then there is no file"
     )
     unit_id: str | None = Field(
         default="unit_id", description="column of the ids; null numbers the rows"
@@ -44,6 +56,51 @@ class UnitSettings(Settings):
         default=MISSING, description="texts that stand for a missing value; NA is a country"
     )
     exclude: tuple[str, ...] = Field(default=(), description="ids to leave out")
+
+
+def grid_units(settings: UnitGridSettings) -> geopandas.GeoDataFrame:
+    """Places on a grid of the local UTM zone, from the north-west, that lie in the bounds.
+
+    Returns
+    -------
+    GeoDataFrame
+        ``unit_id`` and ``image_key`` (``row-column``), geometry in EPSG:4326.
+
+    Raises
+    ------
+    CoverageError
+        The area is smaller than the spacing, or holds more places than ``MAX_GRID``.
+    """
+    west, south, east, north = settings.bounds
+    middle = np.array([(west + east) / 2]), np.array([(south + north) / 2])
+    crs = str(utm_zones(*middle)[0])
+    corners = project(
+        np.array([west, east, west, east]), np.array([north, north, south, south]), crs
+    )
+    (left, right), (bottom, top) = (
+        (float(values.min()), float(values.max())) for values in corners
+    )
+    step = settings.spacing_m
+    n_columns, n_rows = int((right - left) // step) + 1, int((top - bottom) // step) + 1
+    if n_columns * n_rows > MAX_GRID:
+        raise CoverageError(
+            f"units.grid: {n_columns * n_rows:,} places are more than {MAX_GRID:,}. Widen spacing_m."
+        )
+    row, column = (part.ravel() for part in np.mgrid[:n_rows, :n_columns])
+    points = geopandas.GeoSeries.from_xy(
+        left + (column + 0.5) * step, top - (row + 0.5) * step, crs=crs
+    ).to_crs(EARTH)
+    inside = points.x.between(west, east) & points.y.between(south, north)
+    if not inside.any():
+        raise CoverageError(
+            f"units.grid: no place lies in {list(settings.bounds)}. Lower spacing_m ({step:g})."
+        )
+    names = np.char.add(np.char.add(row.astype(str), "-"), column.astype(str))[inside]
+    count(units=len(names))
+    return geopandas.GeoDataFrame(
+        {"unit_id": names.astype(object), "image_key": names.astype(object)},
+        geometry=points[inside].to_numpy(), crs=EARTH,
+    )  # fmt: skip
 
 
 def read_units(files: InputFiles, settings: UnitSettings) -> geopandas.GeoDataFrame:

@@ -121,13 +121,16 @@ def where_figure(chips: xr.DataArray) -> Any:
     mean = np.where(number >= MIN_UNITS, mean, np.nan).reshape(n_cells, n_cells)
     figure = new_figure(6.4, 4.4)
     axis = figure.subplots()
-    scale = 1000 if easting.max() > 1000 else 1
+    projected = np.abs(easting).max() > 360
+    scale, names = (
+        (1000, ("easting (km)", "northing (km)")) if projected else (1, ("longitude", "latitude"))
+    )
     drawn = axis.pcolormesh(
         edges[0] / scale, edges[1] / scale, mean, cmap="viridis", vmin=0, vmax=1
     )
-    figure.colorbar(drawn, label="mean valid share")
-    axis.set_xlabel("easting (km)" if scale > 1 else "easting")
-    axis.set_ylabel("northing (km)" if scale > 1 else "northing")
+    figure.colorbar(drawn, label="mean valid share", shrink=0.8)
+    axis.set_xlabel(names[0])
+    axis.set_ylabel(names[1])
     axis.set_aspect("equal")
     axis.ticklabel_format(useOffset=False, style="plain")
     return clean(figure)

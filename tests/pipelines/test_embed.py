@@ -100,7 +100,7 @@ def test_the_page_is_self_contained(embed_run, results):
     assert "None: every file that was needed was read." in page
 
 
-def test_a_run_again_is_cached_and_a_new_encoder_leaves_the_chips(embed_run, tmp_path):
+def test_a_run_again_computes_nothing(embed_run, tmp_path):
     arguments = ("run", EMBED, "--out", embed_run)
     assert command(*arguments, folder=tmp_path).code == 0
     stages = json.loads((embed_run / "manifest.json").read_text())["stages"]
@@ -131,7 +131,7 @@ def test_ready_made_chips_are_a_source_too(tmp_path):
     ("text", "words"),
     [
         ("data: {}", "give `scenes` .images to cut. or `chips`"),
-        ("data: {scenes: {files: [a.tif]}}", "name their file"),
+        ("data: {scenes: {files: [a.tif]}}", "name their `file` or a `grid`"),
         (
             "data: {scenes: {files: [a.tif]}}\nunits: {file: u.csv}\nreport: {outcome: w}",
             "not among",

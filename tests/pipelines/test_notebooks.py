@@ -19,10 +19,17 @@ def test_stored_without_outputs(path):
     assert all(cell.outputs == [] and cell.execution_count is None for cell in cells)
 
 
-def test_water_clarity(demo_run, tmp_path, monkeypatch):
-    monkeypatch.setenv("EO_CAUSAL_RUN", str(demo_run))
+@pytest.mark.parametrize(
+    ("name", "variable", "run", "n_pictures"),
+    [
+        ("water_clarity", "EO_CAUSAL_RUN", "demo_run", 4),
+        ("chips_and_embeddings", "EO_CAUSAL_EMBED_RUN", "embed_run", 2),
+    ],
+)
+def test_notebooks_run(name, variable, run, n_pictures, request, tmp_path, monkeypatch):
+    monkeypatch.setenv(variable, str(request.getfixturevalue(run)))
     monkeypatch.setenv("PYTHONWARNINGS", "error::UserWarning")
-    notebook = nbformat.read(ROOT / "notebooks" / "water_clarity.ipynb", as_version=4)
+    notebook = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
     resources = {"metadata": {"path": str(tmp_path)}}
     NotebookClient(notebook, timeout=120, kernel_name="python3", resources=resources).execute()
     kinds = [
@@ -32,5 +39,5 @@ def test_water_clarity(demo_run, tmp_path, monkeypatch):
         for output in cell.outputs
         for kind in output.get("data", {output.output_type: None})
     ]
-    assert kinds.count("image/png") == 4
+    assert kinds.count("image/png") == n_pictures
     assert "error" not in kinds

@@ -169,7 +169,7 @@ CASES = {
 
 def scale_scores(perturbations, seed, full_size):
     """R2 of both scales together, of the near one and of the far one."""
-    n, size, n_filters = (500, 256, 64) if full_size else (250, 128, 32)
+    n, size, n_filters = (500, 256, 32) if full_size else (250, 128, 32)
     world = perturbed_scenes(seed, n, perturbations, size=size)
     near, far = scale_features(world, 32, n_filters, seed)
     outcome = world.units["outcome"].to_numpy()
@@ -180,7 +180,7 @@ def test_two_scales_win_where_both_carry_signal(full_size, measured):
     """C-16: and lose little where one of them is noise."""
     for case in CASES if full_size else ("mixed", "blob"):
         perturbations, both = CASES[case]
-        seeds = range(6 if full_size else 2)
+        seeds = range(3 if full_size else 2)
         scores = [scale_scores(perturbations, seed, full_size) for seed in seeds]
         joined, near, far = np.mean(scores, axis=0)
         for name, value in (("joined", joined), ("near", near), ("far", far)):

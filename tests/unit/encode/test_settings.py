@@ -39,7 +39,7 @@ def built(options, seed=3):
 
 @pytest.mark.parametrize("options", FRAMES + VIDEO, ids=lambda options: options["name"])
 def test_every_encoder_runs_offline_and_alike_twice(random_chips, options, recwarn):
-    chips = random_chips(n_units=4, n_frames=2, size=16)
+    chips = random_chips(n_units=4, size=16)
     first = built(options).fit(chips)
     found = embed(chips, first)
     networks._build.cache_clear()

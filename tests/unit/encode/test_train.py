@@ -420,5 +420,12 @@ def test_settings_that_contradict_themselves_are_refused(changes, message):
         TrainSettings(**changes)
 
 
+def test_a_network_without_training_says_so(data):
+    with pytest.raises(DataError, match="fit it first"):
+        ImageNetwork(QUICK).predict(data[0])
+    with pytest.raises(DataError, match="fit it first"):
+        embed(data[0], ImageNetwork(QUICK))
+
+
 def test_no_units_give_no_predictions(fitted, data):
     assert fitted.predict(data[0].isel(unit=slice(0, 0))).shape == (0,)

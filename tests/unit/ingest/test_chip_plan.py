@@ -91,9 +91,7 @@ def test_what_a_batch_decodes_is_bounded_however_many_dates_there_are(batch_byte
     scenes = [scene(f"s{number:03}", str(day)) for number, day in enumerate(days)]
     plan = plan_of(units, scenes, n_bands=4, time=time, batch_bytes=batch_bytes)
     image = 4 * 16 * 16 * 4
-    most = max(
-        len(batch.pair_chip) for batch in batches_of(plan, units, scenes, ["b"] * 4)
-    )
+    most = max(len(batch.pair_chip) for batch in batches_of(plan, units, scenes, ["b"] * 4))
     assert most * image <= max(batch_bytes, CHUNK_READ_BYTES)
     assert plan.chunk == plan_of(units, scenes, n_bands=4, time=time).chunk
 
@@ -107,7 +105,8 @@ def test_100_000_chips_over_100_scenes():
         for row in range(10) for column in range(10)
     ]  # fmt: skip
     units = places(
-        500_000 + random.uniform(0, 256_000, 100_000), 9_800_000 - random.uniform(0, 256_000, 100_000)
+        500_000 + random.uniform(0, 256_000, 100_000),
+        9_800_000 - random.uniform(0, 256_000, 100_000),
     )
     plan = plan_of(units, scenes, n_bands=3, size_pixels=64)
     batches = list(batches_of(plan, units, scenes, ["a", "b", "c"]))
@@ -181,7 +180,11 @@ def test_scenes_on_both_sides_of_the_antimeridian():
 
 def test_slots_are_solar_days_or_periods():
     units = on_pixels([50, 20], [50, 20])
-    scenes = [scene("a", "2020-01-01T05:00"), scene("b", "2020-01-01T06:00"), scene("c", "2020-03-02")]
+    scenes = [
+        scene("a", "2020-01-01T05:00"),
+        scene("b", "2020-01-01T06:00"),
+        scene("c", "2020-03-02"),
+    ]
     assert plan_of(units, scenes).n_slots == 2
     assert plan_of(units, scenes, max_slots=1).n_slots == 1
     plan = plan_of(units, scenes, time="periods", period="month")

@@ -57,7 +57,10 @@ def test_images_of_one_solar_day_are_one_slot_the_clearest_first():
 
 
 def test_merged_pixels_have_all_bands_from_one_image():
-    first, second = frame("2020-01-01T10:00", 1.0, 0.9, bands=2), frame("2020-01-01T11:00", 2.0, bands=2)
+    first, second = (
+        frame("2020-01-01T10:00", 1.0, 0.9, bands=2),
+        frame("2020-01-01T11:00", 2.0, bands=2),
+    )
     first.values[1, 0, 0] = np.nan
     second.values[:, 0, 5:] = np.nan
     (_, merged), *_ = kept([second, first]).slots
@@ -113,7 +116,9 @@ def test_the_first_of_a_period_is_the_earliest_whatever_the_order_of_the_scenes(
     settings = ChipSettings(time="periods", method="first")
     image = period_slots(frames, periods(1), settings).slots[0][1]
     np.testing.assert_array_equal(image.values[0, 0], [1] * 5 + [2] * 5)
-    medoid = period_slots(frames[:1] + frames[2:], periods(1), settings.model_copy(update={"method": "medoid"}))
+    medoid = period_slots(
+        frames[:1] + frames[2:], periods(1), settings.model_copy(update={"method": "medoid"})
+    )
     assert medoid.slots[0][1].values[0, 0, 0] == 2
 
 

@@ -7,7 +7,7 @@ import xarray as xr
 from scipy.stats import gmean
 
 from eo_causal.errors import CoverageError, DataError
-from eo_causal.ingest.composite import composite
+from eo_causal.ingest.composite import composite, composite_images, periods_between
 
 DAYS = ["2017-01-03", "2017-01-09", "2017-01-20", "2017-03-02", "2017-03-30", "2017-12-15"]
 
@@ -87,3 +87,71 @@ def test_no_image_and_no_logarithm(cube):
         composite(cube[:0], "month", "mean")
     with pytest.raises(DataError, match="positive"):
         composite(cube - 1, "month", "geometric_mean")
+
+
+@pytest.fixture
+def images():
+    """Seven images of two bands, 40 % of each hidden; one pixel is seen in no image."""
+    random = np.random.default_rng(1)
+    values = random.lognormal(-2, 0.5, (7, 2, 12, 9)).astype(np.float32)
+    values[random.random(values.shape) < 0.4] = np.nan
+    values[:, :, 3, 4] = np.nan
+    return values
+
+
+@pytest.mark.parametrize("min_count", [1, 4])
+@pytest.mark.parametrize("method", list(REDUCERS))
+def test_each_pixel_of_images_is_reduced_over_its_valid_values(images, method, min_count):
+    image, n_valid = composite_images(images, method, min_count)
+    assert (image.dtype, image.shape) == (np.float32, (2, 12, 9))
+    np.testing.assert_array_equal(n_valid, np.isfinite(images).sum(axis=0))
+    for place in np.ndindex(2, 12, 9):
+        seen = images[:, *place][np.isfinite(images[:, *place])].astype(float)
+        if len(seen) < min_count:
+            assert np.isnan(image[place])
+        else:
+            assert image[place] == pytest.approx(REDUCERS[method](seen), rel=1e-6)
+
+
+def test_the_median_of_images_is_exactly_that_of_numpy(images):
+    image, _ = composite_images(images, "median")
+    for place in np.ndindex(2, 12, 9):
+        seen = images[:, *place][np.isfinite(images[:, *place])].astype(float)
+        if len(seen):
+            assert image[place] == np.float32(np.median(seen))
+
+
+def test_a_medoid_is_an_observed_pixel_with_the_smallest_sum_of_distances(images):
+    image, n_valid = composite_images(images, "medoid")
+    for row, column in np.ndindex(12, 9):
+        pixels = images[:, :, row, column].astype(float)
+        whole = pixels[np.isfinite(pixels).all(axis=1)]
+        assert (n_valid[:, row, column] == len(whole)).all()
+        if len(whole) == 0:
+            assert np.isnan(image[:, row, column]).all()
+            continue
+        sums = np.linalg.norm(whole[:, None] - whole[None], axis=2).sum(axis=1)
+        expected = whole[sums.argmin()].astype(np.float32)
+        np.testing.assert_array_equal(image[:, row, column], expected)
+
+
+def test_a_geometric_mean_of_images_needs_positive_values(images):
+    images[2, 0, 0, 0] = 0
+    with pytest.raises(DataError, match="positive values; the smallest is 0"):
+        composite_images(images, "geometric_mean")
+
+
+@pytest.mark.parametrize(
+    ("period", "starts"),
+    [
+        ("month", ["2019-12-01", "2020-01-01", "2020-02-01"]),
+        ("quarter", ["2019-10-01", "2020-01-01"]),
+        ("season", ["2019-12-01"]),
+        ("year", ["2019-01-01", "2020-01-01"]),
+    ],
+)
+def test_periods_between_two_times(period, starts):
+    first, last = np.datetime64("2019-12-31T23:59", "ns"), np.datetime64("2020-02-29", "ns")
+    found = periods_between(first, last, period)
+    assert [str(start)[:10] for start in found.values] == starts
+    assert found.dtype == np.dtype("datetime64[ns]")

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
+import rasterio.crs
 from pyproj import CRS, Transformer
-from rasterio.crs import CRS as RasterCRS
 
 from eo_causal.errors import CoverageError
 from eo_causal.ingest.targets import (
@@ -143,7 +143,7 @@ def test_a_margin_and_a_choice_keep_the_place():
 
 
 def test_one_system_in_several_texts():
-    wkt = RasterCRS.from_epsg(32736).to_wkt()
+    wkt = rasterio.crs.CRS.from_epsg(32736).to_wkt()
     assert same_crs(UTM, wkt)
     assert same_crs(UTM, CRS.from_wkt(wkt).to_wkt())
     assert not same_crs(UTM, "EPSG:32636")
