@@ -59,7 +59,11 @@ def scene_chips(
     reading = scene.files[0]
     try:
         for reading in scene.files:
-            values[:, list(reading.positions)] = _read(reading, product, targets, settings, notes)
+            part = _read(reading, product, targets, settings, notes)
+            if len(scene.files) == 1:
+                values = part
+            else:
+                values[:, list(reading.positions)] = part
         if scene.quality is not None:
             reading = scene.quality
             valid = _usable(scene, scene.quality, targets, settings, notes)
@@ -97,21 +101,25 @@ def _read_once(
     """Cut where the file's grid is that of the targets, else resampled."""
     header = _header(file.path, settings.read)
     aligned = _aligned(targets, header, settings)
-    values = np.empty((len(targets), len(file.bands), *targets.size), dtype=np.float32)
     done = []
     if aligned.any():
         own = targets.take(np.flatnonzero(aligned))
         corners, _ = lattice_offset(own, header.transform, header.shape, header.crs)
-        done.append(cut_windows(header, product, file.bands, corners, targets.size, settings.read))
-        values[aligned] = done[-1].values
+        cut = cut_windows(header, product, file.bands, corners, targets.size, settings.read)
+        done.append((aligned, cut))
     if not aligned.all():
         others = targets.take(np.flatnonzero(~aligned))
         how = "nearest" if product.has_classes else settings.resampling
-        done.append(warp_windows(header, product, file.bands, others, how, settings.read))
-        values[~aligned] = done[-1].values
-    for cut in done:
-        notes.add(file.path, {"reads": cut.n_reads, "bytes": cut.n_bytes, **cut.masked})
+        cut = warp_windows(header, product, file.bands, others, how, settings.read)
+        done.append((~aligned, cut))
     notes.add(file.path, {"windows": len(targets)})
+    for _, cut in done:
+        notes.add(file.path, {"reads": cut.n_reads, "bytes": cut.n_bytes, **cut.masked})
+    if len(done) == 1:
+        return done[0][1].values
+    values = np.empty((len(targets), len(file.bands), *targets.size), dtype=np.float32)
+    for where, cut in done:
+        values[where] = cut.values
     return values
 
 

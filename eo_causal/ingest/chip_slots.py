@@ -1,5 +1,6 @@
 """Which images of a place go into which slot of its time axis."""
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +21,7 @@ class Frame:
     values: NDArray[np.float32]
     n_images: int = 1
 
-    @property
+    @functools.cached_property
     def valid_fraction(self) -> float:
         """Share of pixels that are valid in every band."""
         return float(np.isfinite(self.values).all(axis=0).mean())

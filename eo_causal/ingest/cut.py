@@ -79,7 +79,10 @@ def cut_windows(
                 if mask is not None and block_mask is not None:
                     mask[member][there] = block_mask[here]
         decoded, causes = decode_image(raw, mask, header, product, part, inside)
-        values[:, [bands.index(band) for band in part]] = decoded
+        if part == bands:
+            values = decoded
+        else:
+            values[:, [bands.index(band) for band in part]] = decoded
         for cause, number in causes.items():
             masked[cause] = masked.get(cause, 0) + number
     return Cut(values, {cause: n for cause, n in masked.items() if n}, n_reads, n_bytes)

@@ -96,7 +96,11 @@ def computing(settings: ComputeSettings) -> Iterator[None]:
             yield
         return
     if settings.kind == "processes":
-        with _pool(n_workers) as pool, dask.config.set(scheduler="processes", pool=pool):
+        # tasks take seconds: dask's own six at a time would leave workers without any
+        with (
+            _pool(n_workers) as pool,
+            dask.config.set(scheduler="processes", pool=pool, chunksize=1),
+        ):
             _check_limits(settings, _task_limits(settings, n_workers))
             yield
         return

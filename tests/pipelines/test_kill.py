@@ -9,7 +9,8 @@ import sys
 import time
 from collections import Counter
 
-from commands import DEMO, command
+import pytest
+from commands import DEMO, EMBED, command
 
 from eo_causal.core.artefacts import Ledger, list_files
 
@@ -21,26 +22,28 @@ def contents(folder):
         ("manifest.json", "ledger.jsonl"))}  # fmt: skip
 
 
-def start(folder):
+def start(config, folder):
     return subprocess.Popen(
-        [sys.executable, "-m", "eo_causal", "run", str(DEMO), "--out", str(folder)],
+        [sys.executable, "-m", "eo_causal", "run", str(config), "--out", str(folder)],
         cwd=folder.parent, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         start_new_session=True, env=dict(os.environ),
     )  # fmt: skip
 
 
-def test_killed_runs_resume_to_identical_bytes(demo_run, tmp_path, full_size):
+@pytest.mark.parametrize(("config", "run"), [(DEMO, "demo_run"), (EMBED, "embed_run")])
+def test_killed_runs_resume_to_identical_bytes(config, run, request, tmp_path, full_size):
+    undisturbed = request.getfixturevalue(run)
     seed = random.SystemRandom().randrange(10**6)
     print(f"seed of the kill times: {seed}")
     chance = random.Random(seed)
-    expected = contents(demo_run)
-    clean = json.loads((demo_run / "manifest.json").read_text())
+    expected = contents(undisturbed)
+    clean = json.loads((undisturbed / "manifest.json").read_text())
     seconds = sum(stage["seconds"] for stage in clean["stages"]) + 2
     n_kills, n_stops = (50, 10) if full_size else (3, 1)
     signals = [signal.SIGKILL] * n_kills + [signal.SIGTERM, signal.SIGINT] * ((n_stops + 1) // 2)
     for number, kind in enumerate(signals[: n_kills + n_stops]):
         folder = tmp_path / f"run{number}"
-        process = start(folder)
+        process = start(config, folder)
         time.sleep(chance.uniform(0.3, 1.0) * seconds if number else 0.5 * seconds)
         finished = process.poll() is not None
         if not finished:
@@ -53,7 +56,7 @@ def test_killed_runs_resume_to_identical_bytes(demo_run, tmp_path, full_size):
             for record in Ledger(folder / "stages" / "ledger.jsonl").records().values()
             if "stage" in record
         )
-        done = command("run", DEMO, "--out", folder, folder=tmp_path)
+        done = command("run", config, "--out", folder, folder=tmp_path)
         assert done.code == 0, done.err
         stages = json.loads((folder / "manifest.json").read_text())["stages"]
         assert {stage["name"] for stage in stages if stage["cached"]} >= set(done_before)

@@ -1,6 +1,7 @@
 """One config, any scheduler: limits reach the process, unsafe addresses are refused."""
 
 import os
+import time
 
 import dask
 import dask.array
@@ -83,6 +84,12 @@ LIMITS = {
 GDAL = {"GDAL_CACHEMAX": "77", "GDAL_NUM_THREADS": "1"}
 
 
+@dask.delayed(pure=False)
+def slow_identity():
+    time.sleep(0.5)
+    return os.getpid()
+
+
 def in_force(settings):
     """What a worker obeys once GDAL, linear algebra and OpenMP are loaded there."""
     import rasterio.env
@@ -114,6 +121,11 @@ def test_workers_of_a_cluster_started_elsewhere_obey_too():
             cache_again = dask.delayed(in_force)(again).compute()[1]
     assert found == LIMITS
     assert (cache, cache_again) == (77 * 2**20, 55 * 2**20)
+
+
+def test_every_process_gets_tasks():
+    with computing(ComputeSettings(kind="processes", n_workers=2)):
+        assert len(set(dask.compute(*(slow_identity() for _ in range(4))))) == 2
 
 
 @pytest.fixture
