@@ -104,7 +104,7 @@ def cut_batch(batch: Batch, settings: ChipSettings, folder: str) -> BatchRecord:
                 frames[member].append(Frame(scene.time, image))
     if settings.edge != "keep":
         record.on_image[:] = _on_image(batch, settings)
-    chips = np.full((*shape, batch.n_bands, *batch.targets.size), np.nan, dtype=np.float32)
+    chips = np.empty((*shape, batch.n_bands, *batch.targets.size), dtype=np.float32)
     for chip, found in enumerate(frames):
         _fill(chip, found, batch, settings, chips[chip], record)
     write_rows(Path(folder), batch.start, chips)
@@ -124,6 +124,7 @@ def _fill(
         filled = observed_slots(frames, float(batch.longitude[chip]), settings)
     else:
         filled = period_slots(frames, batch.periods, settings)
+    values[sorted(set(range(len(values))) - {slot for slot, _ in filled.slots})] = np.nan
     for slot, frame in filled.slots:
         values[slot] = frame.values
         record.times[chip, slot] = frame.time

@@ -94,8 +94,10 @@ def plan_chips(
     GeorefError
         Scenes of several grids with ``grid: native``.
     CoverageError
-        More than 1 % of the places lie on no scene.
+        No place, or more than 1 % of them on no scene.
     """
+    if len(places) == 0:
+        raise CoverageError("there is no unit to cut a chip for. Look at units.exclude.")
     targets, snap = _targets(places, scenes, settings)
     chip, scene = _overlaps(targets, scenes)
     off = np.ones(len(targets), dtype=bool)

@@ -44,16 +44,18 @@ def solar_days(times: NDArray[np.datetime64], longitude: NDArray[np.float64]) ->
 
 def observed_slots(frames: list[Frame], longitude: float, settings: ChipSettings) -> Filled:
     """A place's own dates: one frame a solar day, those that are usable, in order of time."""
-    if not frames:
-        return Filled([])
-    days = solar_days(np.array([frame.time for frame in frames]), np.full(len(frames), longitude))
-    merged = [
-        _merge([frames[position] for position in np.flatnonzero(days == day)])
-        for day in np.unique(days)
-    ]
+    merged = frames if len(frames) < 2 else _by_solar_day(frames, longitude)
     usable = [frame for frame in merged if _is_usable(frame, settings)]
     kept = _select(usable, settings)
     return Filled(list(enumerate(kept)), len(merged) - len(usable), len(usable) - len(kept))
+
+
+def _by_solar_day(frames: list[Frame], longitude: float) -> list[Frame]:
+    days = solar_days(np.array([frame.time for frame in frames]), np.full(len(frames), longitude))
+    return [
+        _merge([frames[position] for position in np.flatnonzero(days == day)])
+        for day in np.unique(days)
+    ]
 
 
 def period_slots(frames: list[Frame], periods: pd.DatetimeIndex, settings: ChipSettings) -> Filled:
@@ -93,6 +95,8 @@ def _is_usable(frame: Frame, settings: ChipSettings) -> bool:
 
 def _select(frames: list[Frame], settings: ChipSettings) -> list[Frame]:
     """At most ``max_slots`` frames, ``min_separation_days`` apart, in order of time."""
+    if len(frames) < 2:
+        return frames
     gap = np.timedelta64(int(settings.min_separation_days * _DAY), "ns")
     most = settings.max_slots or len(frames)
     numbers = list(range(len(frames)))

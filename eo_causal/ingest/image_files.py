@@ -4,6 +4,7 @@ A virtual raster under a plain name is never opened. Files stay open for the nex
 """
 
 import atexit
+import functools
 import os
 import threading
 import warnings
@@ -62,15 +63,13 @@ def close_images() -> None:
 
 def open_image(path: Path, settings: ReadSettings) -> Any:
     """An open data set, kept for the next reads of this thread."""
-    kind = detect_kind(path)
-    if kind not in DRIVERS:
-        raise ReadError(f"{path}: a {kind} file; images are GeoTIFF or JPEG 2000.", path=str(path))
-    status = path.stat()
-    key = (str(path), status.st_mtime_ns, status.st_size, settings.georef)
-    handles = _HANDLES.open
+    handles, key = _HANDLES.open, _key(path, settings)
     if key in handles:
         handles.move_to_end(key)
         return handles[key]
+    kind = detect_kind(path)
+    if kind not in DRIVERS:
+        raise ReadError(f"{path}: a {kind} file; images are GeoTIFF or JPEG 2000.", path=str(path))
     rasterio = safe_rasterio()
     try:
         source = _opened(path, DRIVERS[kind])
@@ -85,6 +84,15 @@ def open_image(path: Path, settings: ReadSettings) -> Any:
     if len(handles) > MAX_HANDLES:
         handles.popitem(last=False)[1].close()
     return source
+
+
+def _key(path: Path, settings: ReadSettings) -> tuple[Any, ...]:
+    """A file as it is now: another time or size, another file."""
+    try:
+        status = path.stat()
+    except OSError:
+        return (str(path),)
+    return (str(path), status.st_mtime_ns, status.st_size, settings.georef)
 
 
 def _opened(path: Path, driver: str) -> Any:
@@ -127,6 +135,7 @@ def memory_image(shape: tuple[int, ...], crs: Any, transform: Any) -> Any:
     )  # fmt: skip
 
 
+@functools.cache
 def safe_rasterio() -> Any:
     """The rasterio module, with the options that keep it from reading anything else."""
     os.environ.update(SAFE_GDAL)

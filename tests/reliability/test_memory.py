@@ -12,14 +12,14 @@ import tempfile
 import threading
 from pathlib import Path
 
-BAR, REPEATS = 2 * 2**30, 3
+BAR, REPEATS = 2 * 2**30, 4
 SLOPE, LIGHT_SLOPE = 0.05, 0.15  # 5 MB of chance in each process weigh more in a small mosaic
 COLUMNS, STEP, WEST, NORTH, CRS = 16, 10, 300_000, 9_900_000, "EPSG:32736"
 
 
 def run(full_size, folder, n_workers):
     """Peaks in bytes for mosaics of growing size, those sizes in bytes, and the slope allowed."""
-    pixels, n_files = (2048, (50, 100, 200)) if full_size else (512, (12, 48))
+    pixels, n_files = (2048, (50, 100, 200)) if full_size else (512, (16, 64))
     words = [sys.executable, __file__, str(folder), str(pixels), str(n_workers)]
     done = subprocess.run(
         [*words, *map(str, n_files)], capture_output=True, text=True, timeout=7200

@@ -153,6 +153,11 @@ def test_places_on_no_image_stop_the_run_with_the_likely_reason():
         plan_of(swapped, [scene("a")])
 
 
+def test_no_place_at_all():
+    with pytest.raises(CoverageError, match="no unit"):
+        plan_of(on_pixels([50], [50])[:0], [scene("a")])
+
+
 def test_one_place_that_cannot_be_projected_hides_no_other():
     """Web Mercator has no poles: bounds there are infinite."""
     mercator = CRS.from_epsg(3857).to_wkt()
