@@ -3,6 +3,7 @@
 A plan reads no pixel. It is a few flat arrays, so that a million chips are planned in seconds.
 """
 
+import math
 import warnings
 from dataclasses import dataclass
 
@@ -11,10 +12,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from eo_causal.core.progress import count
 from eo_causal.errors import CoverageError, EOCausalWarning, GeorefError
-from eo_causal.ingest.chip_settings import ChipSettings
+from eo_causal.ingest.chip_settings import MAX_PIXELS, ChipSettings
 from eo_causal.ingest.chip_slots import solar_days
 from eo_causal.ingest.composite import periods_between
+from eo_causal.ingest.image_header import METRES_PER_DEGREE
 from eo_causal.ingest.scene import Scene
 from eo_causal.ingest.targets import (
     Targets,
@@ -127,12 +130,12 @@ def _targets(
     longitude, latitude = centres(places)
     if settings.grid == "local":
         resolution = float(settings.resolution_m or 0)
-        size = _size(settings, resolution)
+        size = _size(places, settings, resolution)
         return local_targets(longitude, latitude, resolution, (size, size)), 0.0
     first = scenes[0]
     for scene in scenes[1:]:
         _check_same_grid(first, scene)
-    size = _size(settings, _pixel_metres(first))
+    size = _size(places, settings, _pixel_metres(first))
     targets = native_targets(
         longitude, latitude, first.crs, first.transform, first.shape, (size, size)
     )
@@ -165,11 +168,21 @@ def centres(places: geopandas.GeoDataFrame) -> tuple[NDArray[np.float64], NDArra
     return wrapped((west + east) / 2, 0.0), (south + north) / 2
 
 
-def _size(settings: ChipSettings, resolution_m: float) -> int:
+def _size(places: geopandas.GeoDataFrame, settings: ChipSettings, resolution_m: float) -> int:
+    """Side of a chip in pixels; counts polygons that are larger."""
+    widest = _extents(places) + 2 * settings.buffer_m
     if settings.size_m is not None:
         size = max(1, round(settings.size_m / resolution_m))
+    elif settings.size_pixels is None and widest.max() > 0:
+        size = math.ceil(widest.max() / resolution_m) + 1
     else:
         size = settings.size_pixels or DEFAULT_PIXELS
+    if size > MAX_PIXELS:
+        raise CoverageError(
+            f"chips of {size} pixels are more than {MAX_PIXELS}: the largest place is"
+            f" {widest.max():,.0f} m wide. Give size_pixels, or a coarser resolution_m."
+        )
+    count(polygons_larger_than_a_chip=int((widest > size * resolution_m).sum()))
     if size * resolution_m / 2 < settings.displacement_m:
         warnings.warn(
             EOCausalWarning(
@@ -182,13 +195,23 @@ def _size(settings: ChipSettings, resolution_m: float) -> int:
     return size
 
 
+def _extents(places: geopandas.GeoDataFrame) -> NDArray[np.float64]:
+    """Larger side of the bounds of each place in metres, roughly; 0 for points."""
+    import shapely
+
+    west, south, east, north = shapely.bounds(places.geometry.to_numpy()).T
+    across = np.where(east - west > 180, 360 - (east - west), east - west)
+    across = across * np.cos(np.deg2rad((south + north) / 2))
+    return np.asarray(np.maximum(across, north - south) * METRES_PER_DEGREE)
+
+
 def _pixel_metres(scene: Scene) -> float:
     """Height of a pixel on the ground, roughly."""
     from pyproj import CRS
 
     crs = CRS.from_wkt(scene.crs)
     if crs.is_geographic:
-        return abs(scene.transform[4]) * 111_320.0
+        return abs(scene.transform[4]) * METRES_PER_DEGREE
     return abs(scene.transform[4]) * float(crs.axis_info[0].unit_conversion_factor)
 
 

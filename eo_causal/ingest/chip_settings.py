@@ -9,15 +9,20 @@ from eo_causal.ingest.composite import Period
 from eo_causal.ingest.image_files import ReadSettings
 from eo_causal.ingest.quality import QualitySettings
 
-Pixels = Annotated[int, Field(ge=1, le=4096)]
+MAX_PIXELS = 4096
+Pixels = Annotated[int, Field(ge=1, le=MAX_PIXELS)]
 Metres = Annotated[float, Field(gt=0)]
 
 
 class ChipSettings(Settings):
     """Footprint, grid, dates and what to do where pixels are missing."""
 
-    size_pixels: Pixels | None = Field(default=None, description="side of a chip; 64 by default")
+    size_pixels: Pixels | None = Field(
+        default=None,
+        description="side of a chip; 64 by default, for polygons what holds the largest",
+    )
     size_m: Metres | None = Field(default=None, description="side of a chip in metres instead")
+    buffer_m: float = Field(default=0, ge=0, description="margin around polygons")
     grid: Literal["native", "local"] = Field(
         default="native",
         description="native: pixels of the images, never resampled; local: each place's UTM zone",

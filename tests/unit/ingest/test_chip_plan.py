@@ -1,11 +1,13 @@
 """Plans against brute force: who meets whom, in which order, in how large pieces."""
 
+import geopandas
 import numpy as np
 import pytest
 import shapely
 from pyproj import CRS
 from scene_files import on_pixels, places
 
+from eo_causal.core.progress import counting
 from eo_causal.errors import CoverageError, EOCausalWarning, GeorefError
 from eo_causal.ingest.chip_plan import CHUNK_READ_BYTES, centres, plan_chips
 from eo_causal.ingest.chip_settings import ChipSettings
@@ -211,3 +213,16 @@ def test_the_middle_of_a_polygon_also_across_the_antimeridian():
     longitude, latitude = centres(units)
     assert longitude.tolist() == [10.5, -179.75]
     assert latitude.tolist() == [22.0, 5.0]
+
+
+def test_chips_hold_the_largest_polygon_and_its_margin():
+    shapes = [shapely.box(33.0, -1.0, 33.01, -0.99), shapely.box(33.02, -1.0, 33.04, -0.99)]
+    units = geopandas.GeoDataFrame({"unit_id": ["a", "b"]}, geometry=shapes, crs=4326)
+    metres = 0.02 * 111_320 * np.cos(np.deg2rad(0.995))
+    image = scene("one", west=32.9, north=-0.9, shape=(300, 300), step=0.001, crs=DEGREES)
+    settings = ChipSettings(grid="local", resolution_m=30, buffer_m=100)
+    size = plan_chips(units, [image], 1, settings).targets.size[0]
+    assert size == int(np.ceil((metres + 200) / 30)) + 1
+    with counting() as counts:
+        plan_chips(units, [image], 1, ChipSettings(size_pixels=16))
+    assert counts["polygons_larger_than_a_chip"] == 1
