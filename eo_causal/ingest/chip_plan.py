@@ -33,6 +33,7 @@ from eo_causal.ingest.targets import (
 CHUNK_BYTES = 2**23
 CHUNK_READ_BYTES = 2**26
 SORT_PIXELS = 256
+SNUG = 1e-6
 MAX_OFF = 0.01
 ROUNDING_SNAP = 1e-3
 DEFAULT_PIXELS = 64
@@ -106,7 +107,7 @@ def plan_chips(
     off = np.ones(len(targets), dtype=bool)
     off[chip] = False
     _check_coverage(off, places)
-    order = _reading_order(targets, chip, scene)
+    order = _reading_order(targets, chip, scene, scenes[0])
     rank = np.empty_like(order)
     rank[order] = np.arange(len(order))
     chip = rank[chip]
@@ -278,14 +279,18 @@ def _check_coverage(off: NDArray[np.bool_], places: geopandas.GeoDataFrame) -> N
 
 
 def _reading_order(
-    targets: Targets, chip: NDArray[np.intp], scene: NDArray[np.intp]
+    targets: Targets, chip: NDArray[np.intp], scene: NDArray[np.intp], corner: Scene
 ) -> NDArray[np.intp]:
-    """Chips by their first scene and the blocks they lie in; chips off all scenes last."""
+    """Chips by their first scene and the blocks they lie in; chips off all scenes last.
+
+    Blocks are counted from the corner of one scene, so that they are those of its file.
+    """
     first = np.full(len(targets), np.iinfo(np.intp).max, dtype=np.intp)
     np.minimum.at(first, chip, scene)
     side = [SORT_PIXELS * step for step in targets.step]
-    block_row = np.floor(-targets.north / side[1]).astype(np.intp)
-    block_column = np.floor(targets.west / side[0]).astype(np.intp)
+    west, north = corner.transform[2], corner.transform[5]
+    block_row = np.floor((north - targets.north) / side[1] + SNUG).astype(np.intp)
+    block_column = np.floor((targets.west - west) / side[0] + SNUG).astype(np.intp)
     keys = (targets.west, -targets.north, block_column, block_row, targets.crs_index, first)
     return np.lexsort(keys)
 

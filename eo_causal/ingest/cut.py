@@ -118,14 +118,17 @@ def _shared_reads(
     row = first[member, 0] + step // np.maximum(span[member, 1], 1)
     column = first[member, 1] + step % np.maximum(span[member, 1], 1)
     order = np.lexsort((member, column, row))
-    changes = (np.diff(row[order]) != 0) | (np.diff(column[order]) != 0)
-    for group in np.split(order, np.flatnonzero(changes) + 1):
-        if len(group):
-            who = member[group]
-            corner = np.array([row[group[0]] * height, column[group[0]] * width])
-            top, left = np.maximum(low[who].min(axis=0), corner)
-            bottom, right = np.minimum(high[who].max(axis=0), corner + np.array([height, width]))
-            yield (int(top), int(bottom), int(left), int(right)), who
+    if len(order) == 0:
+        return
+    who = member[order]
+    corner = np.stack([row[order] * height, column[order] * width], axis=1)
+    starts = np.flatnonzero((np.diff(corner, axis=0, prepend=-1) != 0).any(axis=1))
+    first_pixel = np.maximum(np.minimum.reduceat(low[who], starts), corner[starts])
+    end = corner[starts] + np.array([height, width])
+    last_pixel = np.minimum(np.maximum.reduceat(high[who], starts), end)
+    windows = np.stack([first_pixel, last_pixel], axis=2).reshape(-1, 4).tolist()
+    for window, members in zip(windows, np.split(who, starts[1:]), strict=True):
+        yield tuple(window), members
 
 
 def _read_shape(header: ImageHeader, pixel_bytes: int) -> tuple[int, int]:

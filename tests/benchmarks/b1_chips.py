@@ -256,19 +256,17 @@ class Ours:
     def settings(self) -> ChipSettings:
         return ChipSettings(size_pixels=self.mosaic.chip)
 
-    def to_memory(self) -> NDArray[Any]:
-        """Planning and every task, whose blocks go to an array instead of the store."""
-        chips = self.mosaic.empty(len(self.places), "float32")
+    def to_memory(self, ordered: bool = False) -> NDArray[Any] | None:
+        """Planning and every task, whose blocks stay in memory in the order of reading."""
         scenes, bands = scenes_of(self.catalog)
         plan = plan_chips(self.places, scenes, len(bands), self.settings)
-
-        def keep(folder: Path, start: int, values: NDArray[Any]) -> None:
-            chips[plan.positions[start : start + len(values)]] = values[:, 0]
-
-        with mock.patch.object(chip_batch, "write_rows", keep):
+        blocks: list[NDArray[Any]] = []
+        with mock.patch.object(
+            chip_batch, "write_rows", lambda folder, start, values: blocks.append(values)
+        ):
             for batch in batches_of(plan, self.places, scenes, bands):
                 chip_batch.cut_batch(batch, self.settings, "")
-        return chips
+        return np.concatenate(blocks)[np.argsort(plan.positions), 0] if ordered else None
 
     def to_zarr(self, read: bool = False) -> NDArray[Any] | None:
         """The public call; with ``read``, what it left on disk in the order of the places."""
@@ -344,7 +342,7 @@ def compare(
     ours = make_ours(mosaic, corners)
     reference = open_once(mosaic, corners)
     print(f"{len(corners)} chips, GDAL cache {rows.arguments.cache}: answers")
-    mine = {MEMORY: ours.to_memory, ZARR: partial(ours.to_zarr, read=True)}
+    mine = {MEMORY: partial(ours.to_memory, ordered=True), ZARR: partial(ours.to_zarr, read=True)}
     common.check_answers(mine | peers, reference, 0.0)
     if rows.arguments.light:
         return

@@ -66,7 +66,8 @@ def test_chips_that_share_a_scene_and_a_block_are_neighbours():
     random = np.random.default_rng(1)
     units = on_pixels(*random.integers(0, 1024, (2, 400)))
     plan = plan_of(units, [scene("s", shape=(1024, 1024))])
-    block = np.floor(-plan.targets.north / 2560), np.floor(plan.targets.west / 2560)
+    north, west = 9_800_000 - plan.targets.north, plan.targets.west - 500_000
+    block = np.floor(north / 2560), np.floor(west / 2560)
     changes = (np.diff(block[0]) != 0) | (np.diff(block[1]) != 0)
     assert int(changes.sum()) + 1 == len(set(zip(*block, strict=True)))
 
