@@ -174,18 +174,19 @@ class Normalisation:
     def fit(cls, chips: xr.DataArray, units: NDArray[np.intp] | None = None) -> "Normalisation":
         """From the valid pixels of ``units``, in float64 and in one pass over the blocks.
 
+        Sums run within each unit and then over the units in order, so that blocks change no bit.
+
         Raises
         ------
         DataError
             A band without a valid pixel.
         """
-        count = mean = square = np.zeros(chips.sizes["band"])
-        for n, block_mean, block_square in over_blocks(chips, units, _moments):
-            share = n / np.maximum(count + n, 1)
-            away = block_mean - mean
-            square = square + block_square + away**2 * count * share
-            mean = mean + away * share
-            count = count + n
+        parts = over_blocks(chips, units, _moments)
+        none = (np.empty((0, chips.sizes["band"])),) * 3
+        n, means, squares = (np.concatenate(column) for column in zip(none, *parts, strict=True))
+        count = n.sum(axis=0)
+        mean = (n * means).sum(axis=0) / np.maximum(count, 1)
+        square = squares.sum(axis=0) + (n * (means - mean) ** 2).sum(axis=0)
         if not (count > 0).all():
             empty = [str(chips["band"].values[band]) for band in np.flatnonzero(count == 0)]
             raise DataError(
@@ -207,13 +208,13 @@ class Normalisation:
 
 
 def _moments(values: NDArray[np.float32]) -> tuple[NDArray[np.float64], ...]:
-    """Number, mean and summed squared deviation of the valid pixels of each band."""
-    axes = (0, 1, 3, 4)
-    valid = np.isfinite(values)
-    n = valid.sum(axis=axes).astype(float)
-    mean = np.where(valid, values, 0).sum(axis=axes, dtype=float) / np.maximum(n, 1)
-    away = np.where(valid, values - mean[:, None, None], 0)
-    return n, mean, (away**2).sum(axis=axes)
+    """(unit, band) number, mean and summed squared deviation of valid pixels."""
+    pixels = values.swapaxes(1, 2).reshape(values.shape[0], values.shape[2], -1).astype(float)
+    valid = np.isfinite(pixels)
+    n = valid.sum(axis=2).astype(float)
+    mean = np.where(valid, pixels, 0).sum(axis=2) / np.maximum(n, 1)
+    away = np.where(valid, pixels - mean[:, :, None], 0)
+    return n, mean, (away**2).sum(axis=2)
 
 
 def embed(chips: xr.DataArray, encoder: Encoder) -> xr.DataArray:

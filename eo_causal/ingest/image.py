@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from eo_causal.errors import IntegrityError, ReadError
 from eo_causal.ingest.image_decode import decode_image
 from eo_causal.ingest.image_files import ReadSettings, open_image, safe_rasterio
-from eo_causal.ingest.image_header import ImageHeader, read_image_header  # noqa: F401
+from eo_causal.ingest.image_header import ImageHeader
 from eo_causal.ingest.products import Product
 
 Window = tuple[int, int, int, int]

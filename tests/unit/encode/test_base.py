@@ -138,3 +138,12 @@ def test_what_are_no_chips_is_refused(chips):
         check_chips(chips.astype(float))
     with pytest.raises(DataError, match="lack the coordinates fractional_year"):
         check_chips(chips.drop_vars("fractional_year"))
+
+
+def test_blocks_change_no_bit_of_the_normalisation(random_chips):
+    data = random_chips(n_units=150, n_frames=3, n_bands=2, size=9)
+    whole = Normalisation.fit(data)
+    for size in (1, 7, 150):
+        blocks = Normalisation.fit(data.chunk(unit=size))
+        np.testing.assert_array_equal(blocks.mean, whole.mean)
+        np.testing.assert_array_equal(blocks.sd, whole.sd)
