@@ -91,18 +91,24 @@ def scenes_of(catalog: pd.DataFrame, bands: tuple[str, ...] = ()) -> tuple[list[
     if not bands:
         first = data[data["item_id"] == data["item_id"].min()]
         bands = tuple(map(str, first["band"]))
-    quality = dict(tuple(usable[usable["role"] == "quality"].groupby("item_id")))
+    rows, masks = _by_item(data), _by_item(usable[usable["role"] == "quality"])
     scenes = [
-        _scene(str(item_id), rows, quality.get(item_id), bands)
-        for item_id, rows in data.groupby("item_id", sort=True)
+        _scene(item_id, rows[item_id], masks.get(item_id, [None])[0], bands)
+        for item_id in sorted(rows)
     ]
     return scenes, list(bands)
 
 
-def _scene(
-    item_id: str, rows: pd.DataFrame, quality: pd.DataFrame | None, bands: tuple[str, ...]
-) -> Scene:
-    found = {str(row.band): row for row in rows.itertuples()}
+def _by_item(table: pd.DataFrame) -> dict[str, list[Any]]:
+    """Rows of each scene, in the order of the table; one pass, because there may be many."""
+    items: dict[str, list[Any]] = {}
+    for row in table.itertuples(index=False):
+        items.setdefault(str(row.item_id), []).append(row)
+    return items
+
+
+def _scene(item_id: str, rows: list[Any], mask: Any, bands: tuple[str, ...]) -> Scene:
+    found = {str(row.band): row for row in rows}
     missing = [band for band in bands if band not in found]
     if missing:
         raise DataError(
@@ -113,8 +119,8 @@ def _scene(
     first = wanted[0]
     if len({(row.href, row.band_index) for row in wanted}) < len(wanted) or len(found) < len(rows):
         raise DataError(
-            f"{item_id}: some of the bands {', '.join(map(str, rows['band']))} are one and the same. Give"
-            " each scene its own id, and each of its bands one name.", item_id=item_id,
+            f"{item_id}: some of the bands {', '.join(str(row.band) for row in rows)} are one and the"
+            " same. Give each scene its own id, and each of its bands one name.", item_id=item_id,
         )  # fmt: skip
     if first.transform is None:
         raise DataError(
@@ -130,16 +136,15 @@ def _scene(
         )  # fmt: skip
     start, end = first.datetime, first.datetime_end
     middle = start if pd.isna(end) else start + (end - start) / 2
-    masks, mask_band = None, ""
-    if quality is not None:
-        mask = next(quality.itertuples())
-        masks = SceneFile(str(mask.href), (int(mask.band_index),), (0,))
-        mask_band = str(mask.band)
+    quality, quality_band = None, ""
+    if mask is not None:
+        quality = SceneFile(str(mask.href), (int(mask.band_index),), (0,))
+        quality_band = str(mask.band)
     return Scene(
         item_id, np.datetime64(middle, "ns"), str(first.product), _text(first.baseline),
         None if pd.isna(first.offset_applied) else bool(first.offset_applied), str(first.crs),
         tuple(map(float, first.transform)), (int(first.rows), int(first.columns)), _files(wanted),
-        masks, mask_band,
+        quality, quality_band,
     )  # fmt: skip
 
 
@@ -154,8 +159,10 @@ def _files(wanted: list[Any]) -> tuple[SceneFile, ...]:
 
 
 def _same_grid(row: Any, other: Any) -> bool:
-    same = np.allclose(row.transform, other.transform, rtol=1e-9, atol=0)
-    return bool(same) and (row.rows, row.columns) == (other.rows, other.columns)
+    if (row.rows, row.columns) != (other.rows, other.columns):
+        return False
+    one, two = tuple(row.transform), tuple(other.transform)
+    return one == two or bool(np.allclose(one, two, rtol=1e-9, atol=0))
 
 
 def _text(value: Any) -> str | None:
