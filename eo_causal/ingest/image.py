@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eo_causal.errors import IntegrityError, ReadError
+from eo_causal.errors import IntegrityError
 from eo_causal.ingest.image_decode import decode_image
-from eo_causal.ingest.image_files import ReadSettings, open_image, safe_rasterio
+from eo_causal.ingest.image_files import ReadSettings, named_damage, open_image
 from eo_causal.ingest.image_header import ImageHeader
 from eo_causal.ingest.products import Product
 
@@ -86,23 +86,19 @@ def read_raw(
     header: ImageHeader, bands: tuple[int, ...], window: Window, settings: ReadSettings
 ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
     """Raw pixels and the file's own mask of a window inside the image, north up."""
-    rasterio = safe_rasterio()
+    source = open_image(header.path, settings)
     from rasterio.windows import Window as RasterWindow
 
-    source = open_image(header.path, settings)
     top, bottom, left, right = window
     first = header.shape[0] - bottom if header.south_up else top
     view = RasterWindow(left, first, right - left, bottom - top)
-    _check_written(header, source, bands, (first, first + bottom - top, left, right))
-    try:
+    what = (
+        f"bands {list(bands)}, rows {top} to {bottom}, columns {left} to {right} cannot be decoded"
+    )
+    with named_damage(header.path, what):
+        _check_written(header, source, bands, (first, first + bottom - top, left, right))
         raw = source.read(bands, window=view)
         mask = source.dataset_mask(window=view) > 0 if header.mask != "none" else None
-    except rasterio.errors.RasterioError as error:
-        raise ReadError(
-            f"{header.path}: bands {list(bands)}, rows {top} to {bottom}, columns {left} to {right}"
-            f" cannot be decoded ({error.__cause__ or error}). The file is damaged or ends early;"
-            " fetch it again.", path=str(header.path), window=list(window),
-        ) from error  # fmt: skip
     if header.south_up:
         raw, mask = raw[:, ::-1], None if mask is None else mask[::-1]
     return raw, mask

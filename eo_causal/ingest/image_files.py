@@ -4,18 +4,20 @@ A virtual raster under a plain name is never opened. Files stay open for the nex
 """
 
 import atexit
+import contextlib
 import functools
 import os
 import threading
 import warnings
 from collections import OrderedDict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
 from eo_causal.core.settings import Settings
-from eo_causal.errors import ConfigError, GeorefError, ReadError
+from eo_causal.errors import ConfigError, EOCausalError, GeorefError, ReadError
 from eo_causal.ingest.read import detect_kind
 
 DRIVERS = {"geotiff": "GTiff", "jpeg2000": "JP2OpenJPEG"}
@@ -70,20 +72,33 @@ def open_image(path: Path, settings: ReadSettings) -> Any:
     kind = detect_kind(path)
     if kind not in DRIVERS:
         raise ReadError(f"{path}: a {kind} file; images are GeoTIFF or JPEG 2000.", path=str(path))
-    rasterio = safe_rasterio()
-    try:
+    with named_damage(path, "cannot be opened"):
         source = _opened(path, DRIVERS[kind])
         if settings.georef != "strict":
             source = _straightened(source, settings)
-    except rasterio.errors.RasterioError as error:
-        raise ReadError(
-            f"{path}: cannot be opened ({error}). The file is damaged or ends early; fetch it"
-            " again.", path=str(path),
-        ) from error  # fmt: skip
     handles[key] = source
     if len(handles) > MAX_HANDLES:
         handles.popitem(last=False)[1].close()
     return source
+
+
+@contextlib.contextmanager
+def named_damage(path: Path, what: str) -> Iterator[None]:
+    """Whatever GDAL raises at a damaged file, as one error that names it.
+
+    Raises
+    ------
+    ReadError
+    """
+    try:
+        yield
+    except EOCausalError:
+        raise
+    except Exception as error:
+        raise ReadError(
+            f"{path}: {what} ({error.__cause__ or error}). The file is damaged or ends early; fetch it"
+            " again.", path=str(path),
+        ) from error  # fmt: skip
 
 
 def _key(path: Path, settings: ReadSettings) -> tuple[Any, ...]:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from eo_causal.errors import EOCausalWarning, GeorefError, ResourceLimitError
-from eo_causal.ingest.image_files import ReadSettings, open_image
+from eo_causal.ingest.image_files import ReadSettings, named_damage, open_image
 from eo_causal.ingest.read import MAX_ARRAY_BYTES, MAX_CHUNK_BYTES, MAX_RATIO
 
 MAX_BANDS = 1024
@@ -103,8 +103,15 @@ def read_image_header(path: Path, settings: ReadSettings | None = None) -> Image
     """
     settings = settings or ReadSettings()
     source = open_image(path, settings)
-    _check_limits(path, source)
     _warn_of_sidecars(path)
+    with named_damage(path, "its header cannot be read"):
+        header = _described(path, source, settings)
+        _check_place(header)
+    return header
+
+
+def _described(path: Path, source: Any, settings: ReadSettings) -> ImageHeader:
+    _check_limits(path, source)
     crs = _crs(path, source, settings)
     transform = source.transform
     if transform.is_identity:
@@ -116,7 +123,7 @@ def read_image_header(path: Path, settings: ReadSettings | None = None) -> Image
     south_up = transform.e > 0
     rows = source.height
     north = transform.f + transform.e * rows if south_up else transform.f
-    header = ImageHeader(
+    return ImageHeader(
         path=path, driver=source.driver, shape=(rows, source.width), dtypes=tuple(source.dtypes),
         crs=crs.to_wkt(),
         transform=(transform.a, 0.0, transform.c, 0.0, -abs(transform.e), north),
@@ -125,8 +132,6 @@ def read_image_header(path: Path, settings: ReadSettings | None = None) -> Image
         block=tuple(source.block_shapes[0]), south_up=south_up, mask=_mask_kind(source),
         pixel_interleaved=source.tags(ns="IMAGE_STRUCTURE").get("INTERLEAVE") == "PIXEL",
     )  # fmt: skip
-    _check_place(header)
-    return header
 
 
 def _crs(path: Path, source: Any, settings: ReadSettings) -> Any:
@@ -168,7 +173,9 @@ def _check_place(header: ImageHeader) -> None:
     from pyproj import CRS, Transformer
 
     crs = CRS.from_wkt(header.crs)
-    factor = METRES_PER_DEGREE if crs.is_geographic else crs.axis_info[0].unit_conversion_factor
+    factor = METRES_PER_DEGREE
+    if not crs.is_geographic:
+        factor = crs.axis_info[0].unit_conversion_factor if crs.axis_info else math.nan
     low, high = GROUND_METRES
     for step in (header.transform[0], -header.transform[4]):
         if not low <= abs(step) * factor <= high:

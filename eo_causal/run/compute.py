@@ -166,7 +166,7 @@ def _client(settings: ComputeSettings, n_workers: int) -> Iterator[Any]:
         with (
             LocalCluster(
                 n_workers=n_workers, threads_per_worker=settings.threads_per_worker,
-                memory_limit=settings.memory_limit, host="127.0.0.1", dashboard_address=None,
+                memory_limit=settings.memory_limit, host="127.0.0.1", dashboard_address="127.0.0.1:0",
                 local_directory=settings.local_directory,
             ) as cluster,
             Client(cluster) as client,

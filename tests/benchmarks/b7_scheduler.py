@@ -44,7 +44,7 @@ def workers(kind: str, n_workers: int) -> Iterator[ComputeSettings]:
     from distributed import LocalCluster
 
     with LocalCluster(
-        n_workers=n_workers, threads_per_worker=1, host="127.0.0.1", dashboard_address=None
+        n_workers=n_workers, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0"
     ) as cluster:
         settings = ComputeSettings(kind=kind, address=cluster.scheduler_address)
         with computing(settings):

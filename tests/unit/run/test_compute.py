@@ -111,7 +111,7 @@ def test_workers_of_a_cluster_started_elsewhere_obey_too():
     from distributed import LocalCluster
 
     with LocalCluster(
-        n_workers=1, threads_per_worker=1, host="127.0.0.1", dashboard_address=None,
+        n_workers=1, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0",
     ) as cluster:  # fmt: skip
         settings = ComputeSettings(kind="address", address=cluster.scheduler_address, gdal=GDAL)
         with computing(settings):
