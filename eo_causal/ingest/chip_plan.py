@@ -218,7 +218,8 @@ def _pixel_metres(scene: Scene) -> float:
 
 def _check_same_grid(first: Scene, scene: Scene) -> None:
     step, other = ((item.transform[0], item.transform[4]) for item in (first, scene))
-    if not same_crs(first.crs, scene.crs) or not np.allclose(step, other, rtol=1e-6, atol=0):
+    alike = all(math.isclose(*pair, rel_tol=1e-6) for pair in zip(step, other, strict=True))
+    if not alike or not same_crs(first.crs, scene.crs):
         raise GeorefError(
             f"{scene.item_id} and {first.item_id} have different reference systems or pixel sizes."
             " Use grid: local with a resolution_m.", item_id=scene.item_id,
