@@ -73,10 +73,11 @@ def write_scene(
 
     packing = PACKINGS[convention]
     stored = _pack(values, packing)
-    place = Affine(*transform)
+    across, _, west, _, down, north = transform
     if south_up:
         stored = stored[:, ::-1]
-        place = place * Affine.translation(0, values.shape[1]) * Affine.scale(1, -1)
+        north, down = north + down * values.shape[1], -down
+    place = Affine(across, 0, west, 0, down, north)
     profile: dict[str, Any] = {
         "driver": "GTiff", "dtype": packing.dtype, "count": len(values), "height": values.shape[1],
         "width": values.shape[2], "crs": crs, "transform": place, "tiled": True,
