@@ -198,6 +198,8 @@ def apply_limits(settings: ComputeSettings) -> None:
 
     os.environ.update(_wanted(settings))
     threadpoolctl.threadpool_limits(settings.threads.omp)
+    if "zarr" in sys.modules:
+        sys.modules["zarr"].config.set({"threading.max_workers": _threads_of_a_process(settings)})
     gdal, megabytes = sys.modules.get("rasterio.env"), _cache_megabytes(settings)
     if gdal is not None and megabytes:
         gdal.set_gdal_config("GDAL_CACHEMAX", megabytes * 2**20)
@@ -225,7 +227,17 @@ def _wanted(settings: ComputeSettings) -> dict[str, str]:
         "OMP_NUM_THREADS": str(settings.threads.omp),
         "NUMBA_NUM_THREADS": str(settings.threads.numba),
         "EO_CAUSAL_TORCH_THREADS": str(settings.threads.torch),
+        "ZARR_THREADING__MAX_WORKERS": str(_threads_of_a_process(settings)),
     }
+
+
+def _threads_of_a_process(settings: ComputeSettings) -> int:
+    """As many as a process has tasks: Zarr by itself compresses in four threads more than cores."""
+    if settings.kind in ("synchronous", "processes"):
+        return 1
+    if settings.kind == "threads":
+        return _n_workers(settings)
+    return settings.threads_per_worker
 
 
 def _cache_megabytes(settings: ComputeSettings) -> int:

@@ -79,7 +79,7 @@ def test_an_address_nobody_answers_is_a_worker_error(monkeypatch):
 
 LIMITS = {
     "GDAL_CACHEMAX": "77", "GDAL_NUM_THREADS": "1", "OMP_NUM_THREADS": "1",
-    "NUMBA_NUM_THREADS": "1", "EO_CAUSAL_TORCH_THREADS": "1",
+    "NUMBA_NUM_THREADS": "1", "EO_CAUSAL_TORCH_THREADS": "1", "ZARR_THREADING__MAX_WORKERS": "1",
 }  # fmt: skip
 GDAL = {"GDAL_CACHEMAX": "77", "GDAL_NUM_THREADS": "1"}
 
@@ -94,7 +94,9 @@ def in_force(settings):
     """What a worker obeys once GDAL, linear algebra and OpenMP are loaded there."""
     import rasterio.env
     import sklearn.cluster  # noqa: F401
+    import zarr
 
+    assert zarr.config.get("threading.max_workers") == 1
     return limits_in_force(settings), rasterio.env.get_gdal_config("GDAL_CACHEMAX")
 
 
