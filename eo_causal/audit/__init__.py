@@ -1,0 +1,1 @@
+"""What speaks against an estimate: dates, leakage, hidden confounding, space, applicability."""

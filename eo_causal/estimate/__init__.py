@@ -1,0 +1,1 @@
+"""From study units and features to average effects: cross-fitting, propensities, estimators."""
