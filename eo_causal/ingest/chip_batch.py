@@ -59,8 +59,8 @@ class BatchRecord:
     Attributes
     ----------
     start : int
-    times : (chip, slot) datetime64 array
-        NaT = empty slot.
+    times, ends : (chip, slot) datetime64 arrays
+        Of the image, and when the last scene in it ends; NaT = empty slot.
     valid_fraction : (chip, slot) float32 array
     n_images : (chip, slot) int16 array
         Images that went into a slot.
@@ -73,6 +73,7 @@ class BatchRecord:
 
     start: int
     times: NDArray[np.datetime64]
+    ends: NDArray[np.datetime64]
     valid_fraction: NDArray[np.float32]
     n_images: NDArray[np.int16]
     on_image: NDArray[np.float32]
@@ -91,6 +92,7 @@ def cut_batch(batch: Batch, settings: ChipSettings, folder: str) -> BatchRecord:
     shape = (n_chips, batch.n_slots)
     record = BatchRecord(
         batch.start, np.full(shape, "NaT", dtype="datetime64[ns]"),
+        np.full(shape, "NaT", dtype="datetime64[ns]"),
         np.zeros(shape, dtype=np.float32), np.zeros(shape, dtype=np.int16),
         np.ones(n_chips, dtype=np.float32), ReadNotes(),
     )  # fmt: skip
@@ -101,7 +103,7 @@ def cut_batch(batch: Batch, settings: ChipSettings, folder: str) -> BatchRecord:
         values = scene_chips(scene, targets, batch.n_bands, settings, record.notes)
         if values is not None:
             for member, image in zip(members, values, strict=True):
-                frames[member].append(Frame(scene.time, image))
+                frames[member].append(Frame(scene.time, scene.end, image))
     if settings.edge != "keep":
         record.on_image[:] = _on_image(batch, settings)
     chips = np.empty((*shape, batch.n_bands, *batch.targets.size), dtype=np.float32)
@@ -128,6 +130,7 @@ def _fill(
     for slot, frame in filled.slots:
         values[slot] = frame.values
         record.times[chip, slot] = frame.time
+        record.ends[chip, slot] = frame.end
         record.valid_fraction[chip, slot] = frame.valid_fraction
         record.n_images[chip, slot] = frame.n_images
     record.n_emptied += filled.n_emptied

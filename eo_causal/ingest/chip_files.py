@@ -62,6 +62,7 @@ def read_chip_file(files: InputFiles, settings: ChipFileSettings) -> ChipSet:
     by_slot = ("unit", "time")
     chips = chips.assign_coords(
         unit_id=("unit", keys), image_key=("unit", keys), datetime=(by_slot, times),
+        datetime_end=(by_slot, times),
         fractional_year=(by_slot, fractional_years(times)),
         valid_fraction=(by_slot, valid.to_numpy().astype(np.float32)),
         n_images=(by_slot, np.ones((len(keys), 1), dtype=np.int16)),

@@ -15,9 +15,10 @@ _DAY = 86_400 * 10**9
 
 @dataclass(frozen=True)
 class Frame:
-    """One image of one place; ``values`` (band, y, x)."""
+    """One image of one place; ``values`` (band, y, x), ``end`` of the last scene that is in it."""
 
     time: np.datetime64
+    end: np.datetime64
     values: NDArray[np.float32]
     n_images: int = 1
 
@@ -71,7 +72,8 @@ def period_slots(frames: list[Frame], periods: pd.DatetimeIndex, settings: ChipS
         image, _ = composite_images(stack, settings.method, settings.min_count)
         later = (times[inside] - times[inside[0]]).astype(np.int64).mean()
         middle = times[inside[0]] + np.timedelta64(round(later), "ns")
-        slots.append((int(slot), Frame(middle, image, len(inside))))
+        end = max(seen[position].end for position in inside)
+        slots.append((int(slot), Frame(middle, end, image, len(inside))))
     usable = [(slot, frame) for slot, frame in slots if _is_usable(frame, settings)]
     return Filled(usable, len(slots) - len(usable))
 
@@ -86,7 +88,8 @@ def _merge(frames: list[Frame]) -> Frame:
         other = frames[position].values
         better = np.isfinite(other).sum(axis=0) > np.isfinite(values).sum(axis=0)
         values[:, better] = other[:, better]
-    return Frame(frames[order[0]].time, values, len(frames))
+    end = max(frame.end for frame in frames)
+    return Frame(frames[order[0]].time, end, values, len(frames))
 
 
 def _is_usable(frame: Frame, settings: ChipSettings) -> bool:

@@ -36,7 +36,8 @@ class ChipSet:
     chips : DataArray (unit, time, band, y, x) float32
         NaN = no value; lies on disk in blocks of units, in reading order: :func:`in_order` puts it
         in another. Coordinates ``unit_id``, ``image_key``, ``band``, ``datetime (unit, time)``
-        (NaT = empty slot), ``fractional_year (unit, time)``, ``valid_fraction (unit, time)``,
+        (NaT = empty slot), ``datetime_end (unit, time)`` (of the last scene in it),
+        ``fractional_year (unit, time)``, ``valid_fraction (unit, time)``,
         ``n_images (unit, time)``, ``unit_crs``, ``centre_easting``, ``centre_northing (unit)``,
         ``x`` and ``y`` (metres, or CRS units, from the middle of the chip).
     files : DataFrame
@@ -216,6 +217,7 @@ def _coordinates(
         "centre_easting": ("unit", easting),
         "centre_northing": ("unit", northing),
         "datetime": (by_slot, times),
+        "datetime_end": (by_slot, np.concatenate([record.ends for record in records])),
         "fractional_year": (by_slot, fractional_years(times)),
         "valid_fraction": (by_slot, np.concatenate([item.valid_fraction for item in records])),
         "n_images": (by_slot, np.concatenate([item.n_images for item in records])),

@@ -36,6 +36,8 @@ class Scene:
     item_id : str
     time : numpy datetime64
         Middle of the acquisition or period, UTC.
+    end : numpy datetime64
+        When the period ends; the time of the acquisition where it is none.
     product, baseline, offset_applied
         What its numbers mean (see :func:`eo_causal.ingest.products.find_product`).
     crs : str
@@ -52,6 +54,7 @@ class Scene:
 
     item_id: str
     time: np.datetime64
+    end: np.datetime64
     product: str
     baseline: str | None
     offset_applied: bool | None
@@ -141,7 +144,8 @@ def _scene(item_id: str, rows: list[Any], mask: Any, bands: tuple[str, ...]) -> 
         quality = SceneFile(str(mask.href), (int(mask.band_index),), (0,))
         quality_band = str(mask.band)
     return Scene(
-        item_id, np.datetime64(middle, "ns"), str(first.product), _text(first.baseline),
+        item_id, np.datetime64(middle, "ns"), np.datetime64(start if pd.isna(end) else end, "ns"),
+        str(first.product), _text(first.baseline),
         None if pd.isna(first.offset_applied) else bool(first.offset_applied), str(first.crs),
         tuple(map(float, first.transform)), (int(first.rows), int(first.columns)), _files(wanted),
         quality, quality_band,

@@ -23,9 +23,8 @@ def scene(name, day="2020-01-01", west=500_000.0, north=9_800_000.0, shape=(100,
           crs=UTM):  # fmt: skip
     grid = (step, 0.0, west, 0.0, -step, north)
     file = SceneFile(f"{name}.tif", (1,), (0,))
-    return Scene(
-        name, np.datetime64(day, "ns"), "generic", None, None, crs, grid, shape, (file,), None
-    )
+    time = np.datetime64(day, "ns")
+    return Scene(name, time, time, "generic", None, None, crs, grid, shape, (file,), None)
 
 
 def plan_of(units, scenes, n_bands=1, **settings):

@@ -14,7 +14,7 @@ def frame(day, value=1.0, valid=1.0, bands=1):
     """Ten pixels, the first ``valid`` share of them with a value."""
     values = np.full((bands, 1, 10), np.nan, np.float32)
     values[:, 0, : round(valid * 10)] = value
-    return Frame(np.datetime64(day, "ns"), values)
+    return Frame(np.datetime64(day, "ns"), np.datetime64(day, "ns"), values)
 
 
 def days_of(filled):
@@ -109,6 +109,7 @@ def test_composites_by_period_and_the_mean_time_of_what_was_used():
     january = filled.slots[0][1]
     np.testing.assert_array_equal(january.values[0, 0], [2] * 8 + [1] * 2)
     assert (january.time, january.n_images) == (np.datetime64("2020-01-10"), 2)
+    assert january.end == np.datetime64("2020-01-15")
 
 
 def test_the_first_of_a_period_is_the_earliest_whatever_the_order_of_the_scenes():

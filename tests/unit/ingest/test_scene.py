@@ -48,6 +48,8 @@ def test_the_time_of_a_period_is_its_middle(rows):
     given.loc[given["item_id"] == "a", "datetime_end"] = pd.Timestamp("2019-01-17")
     scenes, _ = scenes_of(given)
     assert scenes[0].time == np.datetime64("2019-01-09")
+    assert scenes[0].end == np.datetime64("2019-01-17")
+    assert scenes[1].end == scenes[1].time
 
 
 def test_rows_that_are_not_ok_are_left_out(rows):
