@@ -62,12 +62,12 @@ def chips_figure(chips: xr.DataArray) -> Any:
             axis.set_axis_off()
             time = part["datetime"].to_numpy()[row, column]
             if not np.isnat(time):
-                axis.imshow(_picture(values[row, column], low, high), interpolation="nearest")
+                axis.imshow(chip_picture(values[row, column], low, high), interpolation="nearest")
                 axis.set_title(str(time)[:10], fontsize=7, color=GREY, pad=2)
     return figure
 
 
-def _picture(
+def chip_picture(
     image: NDArray[np.float32], low: NDArray[np.float64], high: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """(y, x, 3) between 0 and 1; missing pixels light grey."""

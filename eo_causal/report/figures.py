@@ -106,7 +106,7 @@ def quality_figure(zones: xr.Dataset, min_valid: float | None) -> Any:
     time = matplotlib.dates.date2num(zones["time"].to_numpy())
     edges = np.append(time, 2 * time[-1] - time[-2])
     mesh = axis.pcolormesh(
-        edges, np.arange(len(names) + 1), zones["valid_fraction"], cmap=_colours("davos"),
+        edges, np.arange(len(names) + 1), zones["valid_fraction"], cmap=colour_map("davos"),
         vmin=0, vmax=1, rasterized=True,
     )  # fmt: skip
     axis.xaxis_date()
@@ -161,7 +161,7 @@ def zone_map_figure(
     if background is not None:
         low, high = (float(value) for value in background.quantile([0.02, 0.98]))
         mesh = axis.pcolormesh(
-            background["longitude"], background["latitude"], background, cmap=_colours("davos_r"),
+            background["longitude"], background["latitude"], background, cmap=colour_map("davos_r"),
             vmin=low, vmax=high, shading="nearest", rasterized=True,
         )  # fmt: skip
         figure.colorbar(mesh, ax=axis, label=label, shrink=0.85)
@@ -191,7 +191,7 @@ def difference_map_figure(difference: xr.DataArray, zone_frame: Any, units: str)
     axis.set_facecolor("#eceff3")
     limit = float(abs(difference).quantile(0.98))
     mesh = axis.pcolormesh(
-        difference["longitude"], difference["latitude"], difference, cmap=_colours("vik"),
+        difference["longitude"], difference["latitude"], difference, cmap=colour_map("vik"),
         vmin=-limit, vmax=limit, shading="nearest", rasterized=True,
     )  # fmt: skip
     figure.colorbar(mesh, ax=axis, label=f"after minus before ({units})", shrink=0.85)
@@ -220,7 +220,8 @@ def land_cover_figure(area: pd.DataFrame, classes: Sequence[str]) -> Any:
     return clean(figure)
 
 
-def _colours(name: str) -> Any:
+def colour_map(name: str) -> Any:
+    """A perceptually even colour map of cmcrameri."""
     from cmcrameri import cm
 
     return getattr(cm, name)

@@ -91,7 +91,8 @@ class Stages:
             ``policy`` and ``folder`` (then what it writes there is its result: a Path, or what its
             annotation says, in the form of ``core.storage``).
         *inputs
-            Outputs of earlier stages, settings models, or plain JSON values.
+            Outputs of earlier stages, settings models, plain JSON values, or dataclasses of these;
+            of a callable dataclass the code counts too.
         """
         key = self.key(name, function, inputs)
         artefact = f"{name}-{key[:16]}"
@@ -235,7 +236,8 @@ class Stages:
             return item.to_json(orient="split", double_precision=15)
         if dataclasses.is_dataclass(item) and not isinstance(item, type):
             parts = dataclasses.fields(item)
-            return {part.name: self._input_key(getattr(item, part.name)) for part in parts}
+            key = {part.name: self._input_key(getattr(item, part.name)) for part in parts}
+            return key | {"code": code_version(type(item).__module__)} if callable(item) else key
         if isinstance(item, dict | list | tuple):
             values = item.values() if isinstance(item, dict) else item
             names = list(item) if isinstance(item, dict) else None

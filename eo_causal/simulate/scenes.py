@@ -63,6 +63,8 @@ class Country:
     cloudy : (date, y, x) bool array
     town : (date, y, x) float64 array
         Built-up share of each pixel.
+    forest : (y, x) float64 array
+        Forest share of the land.
     dates : DatetimeIndex
     transform : 6 floats
         EPSG:32736, metres.
@@ -73,6 +75,7 @@ class Country:
     images: NDArray[np.float32]
     cloudy: NDArray[np.bool_]
     town: Floats
+    forest: Floats
     dates: pd.DatetimeIndex
     transform: Transform
     units: pd.DataFrame
@@ -101,28 +104,41 @@ def simulate_country(settings: SceneSettings, seed: int) -> Country:
     images = np.where(cloudy[:, None], 0.7 + 0.05 * texture, np.clip(images, 0.001, 1.2))
     units = _units(random, settings, town, centres)
     transform = (PIXEL, 0.0, WEST, 0.0, -PIXEL, NORTH)
-    return Country(images.astype(np.float32), cloudy, town, dates, transform, units)
+    return Country(images.astype(np.float32), cloudy, town, forest, dates, transform, units)
 
 
 def write_country(settings: SceneSettings, *, seed: int, folder: Path) -> Path:
     """Simulate the country and write it as a data centre would.
 
-    ``folder/scenes`` holds two scenes a date, west and east, one Landsat Collection 2 file a band
-    and the quality band QA_PIXEL; ``folder/units.csv`` the places with their wealth;
-    ``folder/truth.json`` what the images cannot show.
+    ``folder/scenes`` holds the scenes (see :func:`write_scenes`), ``folder/units.csv`` the places
+    with their wealth, ``folder/truth.json`` what the images cannot show.
     """
     country = simulate_country(settings, seed)
+    write_scenes(country, folder)
+    country.units.to_csv(folder / "units.csv", index=False, float_format="%.7f")
+    share = 1 / (1 + settings.outcome_noise**2)
+    truth = {"outcome": "wealth", "share_of_variance_in_images": round(share, 4)}
+    (folder / "truth.json").write_text(json.dumps(truth, indent=1))
+    count(units=len(country.units))
+    return folder
+
+
+def write_scenes(country: Country, folder: Path) -> None:
+    """Write ``folder/scenes``: two scenes a date, west and east, one Landsat Collection 2 file a band
+    and the quality band QA_PIXEL.
+    """
     (folder / "scenes").mkdir()
-    half = settings.columns // 2
+    columns = country.images.shape[-1]
+    half = columns // 2
     n_files = 0
     for number, date in enumerate(country.dates):
-        for path, columns in (("170060", slice(0, half)), ("169060", slice(half, None))):
+        for path, part in (("170060", slice(0, half)), ("169060", slice(half, None))):
             name = f"LC08_L2SP_{path}_{date:%Y%m%d}_02_T1"
-            corner = _shifted(country.transform, columns.start or 0)
-            codes = np.where(country.cloudy[number, :, columns], CLOUD, CLEAR).astype(np.uint16)
+            corner = _shifted(country.transform, part.start or 0)
+            codes = np.where(country.cloudy[number, :, part], CLOUD, CLEAR).astype(np.uint16)
             codes[:2, :2] = FILL
             write_codes(folder / "scenes" / f"{name}_QA_PIXEL.TIF", codes, corner, CRS)
-            image = country.images[number][:, :, columns].copy()
+            image = country.images[number][:, :, part].copy()
             image[:, codes == FILL] = np.nan
             for band, values in zip(BANDS, image, strict=True):
                 write_scene(
@@ -130,12 +146,7 @@ def write_country(settings: SceneSettings, *, seed: int, folder: Path) -> Path:
                     "landsat_c2_l2",
                 )  # fmt: skip
             n_files += len(BANDS) + 1
-    country.units.to_csv(folder / "units.csv", index=False, float_format="%.7f")
-    share = 1 / (1 + settings.outcome_noise**2)
-    truth = {"outcome": "wealth", "share_of_variance_in_images": round(share, 4)}
-    (folder / "truth.json").write_text(json.dumps(truth, indent=1))
-    count(files_written=n_files, units=len(country.units), dates=len(country.dates))
-    return folder
+    count(files_written=n_files, dates=len(country.dates))
 
 
 def read_country_truth(folder: Path) -> dict[str, Any]:
@@ -199,8 +210,6 @@ def _clouds(
 def _units(
     random: np.random.Generator, settings: SceneSettings, town: Floats, centres: Floats
 ) -> pd.DataFrame:
-    from pyproj import Transformer
-
     margin = 20
     shape = np.array(town.shape[1:])
     places = random.uniform(margin, shape - margin, (settings.n_units, 2))
@@ -211,12 +220,20 @@ def _units(
     noise = _standard(random.standard_normal(settings.n_units))
     wealth = _standard(signal + settings.outcome_noise * noise)
     nearest = np.hypot(*(places[:, :, None] - centres.T[None]).swapaxes(0, 1)).argmin(axis=1)
-    to_earth = Transformer.from_crs(CRS, "EPSG:4326", always_xy=True)
-    easting, northing = WEST + places[:, 1] * PIXEL, NORTH - places[:, 0] * PIXEL
-    longitude, latitude = to_earth.transform(easting, northing)
+    longitude, latitude = earth_coordinates(places)
     names = [f"place-{number:04d}" for number in range(settings.n_units)]
     table = {"unit_id": names, "longitude": longitude, "latitude": latitude}
     return pd.DataFrame({**table, "town": nearest, "wealth": wealth})
+
+
+def earth_coordinates(places: Floats) -> tuple[Floats, Floats]:
+    """Longitude and latitude of (place, 2) rows and columns of the country's pixels."""
+    from pyproj import Transformer
+
+    to_earth = Transformer.from_crs(CRS, "EPSG:4326", always_xy=True)
+    easting, northing = WEST + places[:, 1] * PIXEL, NORTH - places[:, 0] * PIXEL
+    longitude, latitude = to_earth.transform(easting, northing)
+    return longitude, latitude
 
 
 def _standard(values: Floats) -> Floats:

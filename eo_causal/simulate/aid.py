@@ -1,0 +1,116 @@
+"""A country in which an aid agency chose places by what it saw from above."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pydantic import Field
+from scipy.special import expit
+
+from eo_causal.core.progress import count
+from eo_causal.core.random import generator
+from eo_causal.core.settings import Settings
+from eo_causal.simulate.scenes import (
+    REFLECTANCE,
+    Country,
+    SceneSettings,
+    earth_coordinates,
+    simulate_country,
+    write_scenes,
+)
+
+Floats = NDArray[np.float64]
+ROOFS = 2  # half the side of the buildings a project puts up, pixels
+
+
+class AidSettings(Settings):
+    """The aid programme a demo simulates."""
+
+    country: SceneSettings = SceneSettings(
+        rows=768, columns=1024, cloud=0.05,
+        dates=("2008-07-04", "2010-06-24", "2015-07-08"),
+    )  # fmt: skip
+    n_units: Annotated[int, Field(ge=40, le=100_000)] = Field(default=600, description="villages")
+    treatment_start: str = Field(
+        default="2012-01-01", pattern=r"^\d{4}-\d\d-\d\d$", description="first day of the programme"
+    )
+    effect: float = Field(default=0.5, description="of a project on the outcome, in its units")
+    selection: float = Field(
+        default=1.0, description="how far the visible confounder moves the log odds of a project"
+    )
+    chip_pixels: Annotated[int, Field(ge=4, le=128)] = Field(
+        default=16, description="side of what the agency looked at, pixels"
+    )
+
+
+def write_aid_country(settings: AidSettings, *, seed: int, folder: Path) -> Path:
+    """Simulate the programme and write what an evaluator would get.
+
+    ``folder/scenes`` holds Landsat scenes of before and after the programme, ``folder/villages.csv``
+    villages with ``project`` (0/1), ``outcome``, ``schooling``, ``elevation`` and ``old_outcome``
+    (measured before the programme), ``folder/truth.json`` the effect.
+    """
+    country = simulate_country(settings.country, seed)
+    villages, places = draw_villages(settings, country, seed)
+    treated = places[villages["project"].to_numpy() == 1]
+    write_scenes(_with_roofs(country, treated, settings), folder)
+    villages.to_csv(folder / "villages.csv", index=False, float_format="%.7f")
+    truth = {"ate": settings.effect, "confounder": "share of land around the village that is cleared of forest"}
+    (folder / "truth.json").write_text(json.dumps(truth, indent=1))
+    count(units=len(villages), treated=len(treated))
+    return folder
+
+
+def read_aid_truth(folder: Path) -> dict[str, Any]:
+    """What is true of a programme that :func:`write_aid_country` wrote."""
+    truth: dict[str, Any] = json.loads((folder / "truth.json").read_text())
+    return truth
+
+
+def draw_villages(
+    settings: AidSettings, country: Country, seed: int
+) -> tuple[pd.DataFrame, NDArray[np.intp]]:
+    """Villages, and the (village, 2) rows and columns of their pixels.
+
+    The confounder U is the share of the chip that is cleared of forest, standardised; schooling S
+    follows it loosely. W ~ Bernoulli(expit(a U + S / 2)),
+    outcome = effect W + U + S / 2 + N(0, 1/4); ``old_outcome`` is drawn alike without the effect.
+    """
+    random = generator(seed, "aid")
+    half = settings.chip_pixels // 2
+    shape = np.array(country.town.shape[1:])
+    places = np.floor(random.uniform(half, shape - half, (settings.n_units, 2))).astype(np.intp)
+    cleared = np.array(
+        [1 - country.forest[r - half : r + half, c - half : c + half].mean() for r, c in places]
+    )
+    seen = (cleared - cleared.mean()) / cleared.std()
+    schooling = 0.3 * seen + random.standard_normal(len(seen))
+    project = random.binomial(1, expit(settings.selection * seen + schooling / 2))
+    level = seen + schooling / 2
+    outcome = settings.effect * project + level + random.normal(0, 0.5, len(seen))
+    longitude, latitude = earth_coordinates(places.astype(np.float64))
+    villages = pd.DataFrame(
+        {
+            "unit_id": [f"village-{number:04d}" for number in range(len(seen))],
+            "longitude": longitude, "latitude": latitude, "project": project, "outcome": outcome,
+            "schooling": schooling, "elevation": random.normal(1100, 60, len(seen)),
+            "old_outcome": level + random.normal(0, 0.5, len(seen)),
+        }
+    )  # fmt: skip
+    return villages, places
+
+
+def _with_roofs(country: Country, places: NDArray[np.intp], settings: AidSettings) -> Country:
+    """The country with the buildings of the projects, in every scene since the programme began."""
+    images, cloudy = country.images.copy(), country.cloudy
+    roof = np.array(REFLECTANCE["town"], dtype=np.float32)[:, None, None] * 1.3
+    for date in np.flatnonzero(country.dates >= pd.Timestamp(settings.treatment_start)):
+        for row, column in places:
+            window = np.s_[row - ROOFS : row + ROOFS, column - ROOFS : column + ROOFS]
+            clear = ~cloudy[date][window]
+            images[date][:, *window] = np.where(clear, roof, images[date][:, *window])
+    return replace(country, images=images)
