@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from eo_causal.core.progress import count
+
 
 @dataclass(frozen=True)
 class StudyUnits:
@@ -51,3 +53,11 @@ class StudyUnits:
     def image_of(self, image_keys: NDArray[np.str_]) -> NDArray[np.intp]:
         """(unit,) position of each unit's image among ``image_keys``; -1 where it has none."""
         return pd.Index(image_keys).get_indexer(self.table["image_key"])
+
+
+def units_with_images(units: StudyUnits, image_keys: list[str]) -> StudyUnits:
+    """The units whose image is among ``image_keys``; the others are counted as left out."""
+    has = units.image_of(np.asarray(image_keys, dtype=str)) >= 0
+    count(units=int(has.sum()), units_without_image=int((~has).sum()))
+    parts = (units.table[has], units.covariates[has])
+    return StudyUnits(*(part.reset_index(drop=True) for part in parts))

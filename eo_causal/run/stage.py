@@ -27,7 +27,7 @@ from eo_causal.core.artefacts import (
 from eo_causal.core.progress import counting
 from eo_causal.core.sources import InputFiles, SourcePolicy
 from eo_causal.core.storage import read_value, settings_json, write_value
-from eo_causal.errors import EOCausalWarning, IntegrityError
+from eo_causal.errors import EOCausalWarning, IntegrityError, ReadError
 from eo_causal.run.code import code_version
 
 
@@ -116,10 +116,15 @@ class Stages:
 
         Raises
         ------
+        ReadError
+            No such file.
         IntegrityError
             A file is not the one ``lock`` (written by ``eo-causal lock``) names.
         """
         checked = [Path(str(self.policy.check(str(path)))) for path in paths]
+        absent = next((path for path in checked if not path.exists()), None)
+        if absent is not None:
+            raise ReadError(f"{absent}: there is no such file. Correct its name.", path=str(absent))
         hashes = tuple(self._hash(path) for path in checked)
         names = tuple(str(path) for path in checked)
         self.inputs_read |= dict(zip(names, hashes, strict=True))

@@ -141,8 +141,20 @@ def test_ready_made_chips_are_a_source_too(tmp_path):
 )
 def test_configs_that_cannot_work_are_refused(tmp_path, text, words):
     path = tmp_path / "bad.yaml"
+    (tmp_path / "u.csv").write_text("unit_id,longitude,latitude\na,33.0,0.5\n")
     path.write_text(f"pipeline: embed\n{text}\nencoders: {{stats: {{name: pixel_stats}}}}\n")
     done = command("run", path, folder=tmp_path)
     assert done.code == 2
     assert re.search(words, done.err), done.err
     assert not (tmp_path / "runs" / "bad" / "results.json").exists()
+
+
+def test_a_table_of_places_that_is_not_there_is_named(tmp_path):
+    path = tmp_path / "lost.yaml"
+    path.write_text(
+        "pipeline: embed\ndata: {scenes: {files: [none.tif]}}\nunits: {file: lost.csv}\n"
+        "encoders: {stats: {name: pixel_stats}}\n"
+    )
+    done = command("run", path, folder=tmp_path)
+    assert done.code == 3
+    assert "lost.csv: there is no such file" in done.err
