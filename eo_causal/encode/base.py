@@ -70,6 +70,11 @@ class Encoder(ABC):
         """Fit on ``units``, then embed all chips; as :func:`embed` after :meth:`fit`."""
         return embed(chips, self.fit(chips, units))
 
+    @property
+    def learns(self) -> bool:
+        """Whether features depend on the units it is fitted on."""
+        return True
+
     def least_frames(self, n_frames: int) -> int:
         """Valid frames a unit must have, of chips with ``n_frames``."""
         return 1

@@ -105,6 +105,11 @@ class PixelStats(Encoder):
         years = np.take_along_axis(batch.years, order, axis=1)
         return over_frames(statistics, years).astype(np.float32)
 
+    @property
+    def learns(self) -> bool:
+        """No: each chip is described by itself."""
+        return False
+
     def least_frames(self, n_frames: int) -> int:
         """Two for a slope, one where chips are single frames."""
         return min(n_frames, 2)

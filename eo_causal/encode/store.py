@@ -1,6 +1,8 @@
 """Embeddings as a stage: build, fit, encode, count."""
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -51,18 +53,38 @@ def embed_chips(
     return encoder.fit_embed(chips, units)
 
 
-def features_by_fold(
-    chips: xr.DataArray, settings: EncoderSettings, *, seed: int
-) -> Callable[[NDArray[np.intp]], NDArray[np.float32]]:
-    """A function from training units to features of all units, for cross-fitting.
+@dataclass(frozen=True)
+class FoldFeatures:
+    """Features of all chips, as a function of those that may be learned from: for cross-fitting.
 
-    What the encoder learns (normalisation, components) comes from the training units only.
+    What the encoder learns (normalisation, components) comes from the training chips only. An
+    encoder that learns nothing encodes once.
+
+    Parameters
+    ----------
+    chips : DataArray (unit, time, band, y, x)
+    settings : EncoderSettings
+    seed : int
+        Of the run.
     """
 
-    def features(training: NDArray[np.intp]) -> NDArray[np.float32]:
-        return build_encoder(settings, seed).fit_embed(chips, training).to_numpy()
+    chips: xr.DataArray
+    settings: EncoderSettings
+    seed: int
 
-    return features
+    def __call__(self, training: NDArray[np.intp]) -> NDArray[np.float32]:
+        """(chip, feature) values of all chips; ``training`` are positions of chips."""
+        if not build_encoder(self.settings, self.seed).learns:
+            return self._unlearned
+        return self._fitted(training)
+
+    @functools.cached_property
+    def _unlearned(self) -> NDArray[np.float32]:
+        return self._fitted(None)
+
+    def _fitted(self, training: NDArray[np.intp] | None) -> NDArray[np.float32]:
+        encoder = build_encoder(self.settings, self.seed)
+        return encoder.fit_embed(self.chips, training).to_numpy()
 
 
 def embedding_key(chips_key: str, provenance: dict[str, Any]) -> str:

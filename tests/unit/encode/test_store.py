@@ -12,7 +12,7 @@ from eo_causal.core.progress import counting
 from eo_causal.core.storage import read_value, write_value
 from eo_causal.encode.pixel_stats import PixelStatsSettings
 from eo_causal.encode.random_features import RandomFeaturesSettings
-from eo_causal.encode.store import embed_chips, embedding_key, features_by_fold
+from eo_causal.encode.store import FoldFeatures, embed_chips, embedding_key
 from eo_causal.errors import DataError
 
 SETTINGS = RandomFeaturesSettings(n_filters=16, n_components=4)
@@ -79,11 +79,20 @@ def test_only_training_units_are_learned_from(chips):
 
 
 def test_features_of_a_fold_depend_on_its_training_units(chips):
-    features = features_by_fold(chips, SETTINGS, seed=5)
+    features = FoldFeatures(chips, SETTINGS, seed=5)
     part = features(np.arange(6))
     assert part.shape == (9, 4)
     np.testing.assert_array_equal(part, embed_chips(chips, SETTINGS, list(range(6)), seed=5).values)
     assert not np.allclose(part, features(np.arange(3, 9)))
+
+
+def test_an_encoder_that_learns_nothing_encodes_once(chips, monkeypatch):
+    features = FoldFeatures(chips.isel(time=[0]), PixelStatsSettings(), seed=5)
+    first = features(np.arange(6))
+    monkeypatch.setattr("eo_causal.encode.store.FoldFeatures._fitted", None)
+    np.testing.assert_array_equal(features(np.arange(3, 9)), first)
+    plain = embed_chips(chips.isel(time=[0]), PixelStatsSettings(), seed=5)
+    np.testing.assert_array_equal(first, plain.values)
 
 
 def test_the_key_names_chips_and_encoder(chips):
