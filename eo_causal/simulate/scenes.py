@@ -63,8 +63,6 @@ class Country:
     cloudy : (date, y, x) bool array
     town : (date, y, x) float64 array
         Built-up share of each pixel.
-    forest : (y, x) float64 array
-        Forest share of the land.
     dates : DatetimeIndex
     transform : 6 floats
         EPSG:32736, metres.
@@ -75,7 +73,6 @@ class Country:
     images: NDArray[np.float32]
     cloudy: NDArray[np.bool_]
     town: Floats
-    forest: Floats
     dates: pd.DatetimeIndex
     transform: Transform
     units: pd.DataFrame
@@ -104,7 +101,7 @@ def simulate_country(settings: SceneSettings, seed: int) -> Country:
     images = np.where(cloudy[:, None], 0.7 + 0.05 * texture, np.clip(images, 0.001, 1.2))
     units = _units(random, settings, town, centres)
     transform = (PIXEL, 0.0, WEST, 0.0, -PIXEL, NORTH)
-    return Country(images.astype(np.float32), cloudy, town, forest, dates, transform, units)
+    return Country(images.astype(np.float32), cloudy, town, dates, transform, units)
 
 
 def write_country(settings: SceneSettings, *, seed: int, folder: Path) -> Path:
