@@ -71,7 +71,7 @@ def plan(
         typer.echo(f"  {path.name}")
     for stage in found.planned:
         typer.echo(
-            f"  {'cached ' if stage.cached else 'compute'}  {stage.name:<14}{stage.function}"
+            f"  {'cached ' if stage.cached else 'compute'}  {stage.name:<16}{stage.function}"
         )
 
 
@@ -82,7 +82,7 @@ def configs() -> None:
 
     for name, path in list_configs().items():
         first = path.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
-        typer.echo(f"{name:<28}{first}")
+        typer.echo(f"{name:<32}{first}")
 
 
 @app.command()
@@ -184,6 +184,23 @@ def lock(
     ]
     write_atomic(Path("inputs.lock"), json.dumps(rows, indent=1).encode())
     typer.echo(f"Wrote inputs.lock with {len(rows)} file(s). Name it in data.lock to enforce it.")
+
+
+@app.command()
+def freeze(config: ConfigArgument, sets: SetOption = None) -> None:
+    """Register the design of a config before outcomes are read; later runs are held against it."""
+    from eo_causal.errors import ConfigError
+    from eo_causal.run.design import design_hash
+    from eo_causal.run.registered import freeze as freeze_design
+
+    prepared = _prepare(config, sets, None, None)
+    if prepared.design is None:
+        raise ConfigError(
+            f"{config}: pipeline {prepared.config.pipeline} makes no causal claim, so there is no"
+            " design to freeze. Name the config of a study.", config=config,
+        )  # fmt: skip
+    path = freeze_design(prepared.design, prepared.registry)
+    typer.echo(f"Wrote {path}, hash {design_hash(prepared.design)}")
 
 
 def main() -> None:

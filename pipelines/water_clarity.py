@@ -5,12 +5,14 @@ Ocean-colour rasters or zone tables -> zone series -> breakpoints -> Bayesian st
 """
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import pandas as pd
 import xarray as xr
 from pydantic import Field, model_validator
 
+from eo_causal.core.boxes import box_distance_km
 from eo_causal.core.settings import Bounds
 from eo_causal.impact.breakpoints import BreakSettings, find_breakpoints
 from eo_causal.impact.checks import CheckSettings
@@ -48,10 +50,15 @@ from eo_causal.report.impact_report import (
     display_units,
     write_impact_report,
 )
-from eo_causal.run.config import DataSettings, PipelineConfig, study_yaml
+from eo_causal.run.config import CausalConfig, DataSettings, study_yaml
+from eo_causal.run.design import Design, DesignText
+from eo_causal.run.design_blocks import Quantity
 from eo_causal.run.manifest import provenance
 from eo_causal.run.stage import Stages
 from eo_causal.simulate.coast import ZONES, CoastSettings, write_coast
+
+UNITS = "m-1"
+"""Units of attenuation once it is read."""
 
 
 class WaterData(WaterSourceSettings, DataSettings):
@@ -83,8 +90,21 @@ class WaterReport(ReportSettings):
     )
 
 
-class Config(PipelineConfig):
+class WaterDesign(DesignText):
+    """The design of an impact on one zone's series."""
+
+    strategy: Literal["bsts"] = "bsts"
+    quantity: Quantity = "cumulative_impact"
+    population: str = Field(default="the impact zone", min_length=1)
+    exclusion_buffer_km: float = Field(
+        default=0, ge=0, description="controls nearer to the impact zone than this are refused"
+    )
+
+
+class Config(CausalConfig):
     """Settings of a water-clarity study."""
+
+    design: WaterDesign = WaterDesign()
 
     data: WaterData = WaterData()
     zones: dict[str, Bounds] = Field(default={}, description="zone -> [west, south, east, north]")
@@ -114,6 +134,58 @@ class Config(PipelineConfig):
     def boxes(self) -> dict[str, Bounds]:
         """Zone boxes: the config's, else those of the simulated coast."""
         return self.zones or (ZONES if self.data.simulate else {})
+
+    def causal_design(self, name: str) -> Design:
+        """The design these settings stand for."""
+        roles, start, checks = self.roles, self.impact.intervention, self.checks
+        first, last = self.data.period or (None, None)
+        placebos = {"in_time": checks.placebo_in_time, "in_space": checks.placebo_in_space}
+        varied = {
+            "leave_one_out": checks.leave_one_out,
+            "prior": checks.prior_sensitivity,
+            "scale": checks.scale_sensitivity,
+        }
+        series = [
+            f"{column} {zone}" for zone in roles.controls for column in self.impact.covariates
+        ]
+        derived = {
+            "estimand": {"horizon": f"{start} to {last or 'the last month'}"},
+            "units": {"geometry": "zone", "id": "zone", "crs": "EPSG:4326"},
+            "time": {"start": first, "end": last, "freq": "month"},
+            "treatment": {
+                "name": f"change at {roles.impact}",
+                "start_date": start,
+                "assignment": "observed",
+            },
+            "outcome": {"name": f"kd490 {roles.impact}", "source": "raster", "units": UNITS},
+            "confounders": {"tabular": series},
+            "inference": {"alpha": round(1 - self.impact.interval_level, 12)},
+            "sensitivity": [key for key, wanted in varied.items() if wanted],
+            "placebos": [key for key, wanted in placebos.items() if wanted],
+            "design_specific": self._series_design(),
+        }
+        return self.design.complete(name, self.question, derived)
+
+    def _series_design(self) -> dict[str, Any]:
+        roles, start, boxes = self.roles, self.impact.intervention, self.boxes
+        first, last = self.data.period or (None, None)
+        distance = {
+            zone: round(box_distance_km(boxes[roles.impact], boxes[zone]), 1)
+            for zone in roles.controls
+            if {zone, roles.impact} <= boxes.keys()
+        }
+        return {
+            "intervention_date": start,
+            "pre": (first, str(np.datetime64(start, "M") - np.timedelta64(1, "M"))),
+            "post": (start, last),
+            "controls": [
+                {"name": zone, "distance_km": distance.get(zone)} for zone in roles.controls
+            ],
+            "exclusion_buffer_km": self.design.exclusion_buffer_km,
+            "placebo_units": [
+                zone for zone in boxes if zone not in (roles.impact, *roles.controls)
+            ],
+        }
 
 
 class Sources(NamedTuple):
@@ -147,7 +219,7 @@ def run(config: Config, stage: Stages) -> None:
         maps = stage("land_cover", read_land_cover, files, config.land_cover)
         land_change = stage("land_change", intensity_analysis, maps, config.land_cover)
     if config.published is not None:
-        units = display_units(show.display_scale, impact.units)
+        units = display_units(show.display_scale, UNITS)
         comparison = stage("published", compare_with_publication, impact, checks, depth,
                            config.published, show.display_scale, units)  # fmt: skip
     background = coastline_path(show.coastline) if show.coastline else None
@@ -159,7 +231,8 @@ def run(config: Config, stage: Stages) -> None:
         impact_zone=roles.impact, zones=zones, zone_frame=frame, breaks=breaks, impact=impact,
         checks=checks, depth=depth, land_cover=land_change, layers=data.layers,
         coastline=coastline, comparison=comparison, published=config.published, mode=config.mode,
-        truth=data.truth, data_tables=data.tables, sensor_changes=changes, ledger=stage.ledger(),
+        truth=data.truth, data_tables=data.tables, sensor_changes=changes,
+        design=stage.design, registration=stage.registration, ledger=stage.ledger(),
         warnings=stage.warnings(), provenance=provenance(config, stage),
         config_text=study_yaml(config),
     )  # fmt: skip

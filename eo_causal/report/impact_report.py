@@ -10,6 +10,7 @@ import pandas as pd
 import xarray as xr
 from pydantic import Field
 
+from eo_causal.audit.report import AuditReport, audit_block
 from eo_causal.core.display import show_p, show_units
 from eo_causal.core.effect import Effect
 from eo_causal.core.settings import Settings
@@ -20,7 +21,9 @@ from eo_causal.impact.landcover import IntensityResult
 from eo_causal.impact.optics import DepthResult
 from eo_causal.impact.published import PublishedSettings
 from eo_causal.report import impact_figures, impact_sections
+from eo_causal.report.audit_section import audit_results, registration_callouts
 from eo_causal.report.html import KeyNumber, Page, render
+from eo_causal.report.impact_audit import impact_audits
 from eo_causal.report.maps import write_cog
 from eo_causal.report.results import quantity, write_results
 from eo_causal.report.tables import write_table
@@ -70,6 +73,10 @@ class ImpactStudy:
         Name -> table about the input data: raster_check, harmonisation, sensor_changes.
     sensor_changes : tuple of str
         Months in which the product changed sensors.
+    design : dict
+        Hash, strategy, estimand and registration, as results.json holds them.
+    registration : AuditReport
+        Whether the design is the one that was frozen.
     ledger : DataFrame
         What each stage read, used, skipped, failed.
     warnings : list of dict
@@ -98,10 +105,18 @@ class ImpactStudy:
     truth: dict[str, Any] | None
     data_tables: dict[str, pd.DataFrame]
     sensor_changes: tuple[str, ...]
+    design: dict[str, Any]
+    registration: AuditReport
     ledger: pd.DataFrame
     warnings: list[dict[str, str]]
     provenance: dict[str, Any]
     config_text: str
+
+    @property
+    def audits(self) -> pd.DataFrame:
+        """The seven lines of the audit block."""
+        source = self.impact.settings.intervention_source
+        return audit_block(impact_audits(self.checks, source, self.design, self.registration))
 
 
 def write_impact_report(study: ImpactStudy, settings: ReportSettings, *, folder: Path) -> None:
@@ -128,6 +143,7 @@ def write_impact_report(study: ImpactStudy, settings: ReportSettings, *, folder:
         answer=answer,
         numbers=key_numbers(study, scale, shown),
         sections=impact_sections.all_sections(study, pictures, scale, shown),
+        callouts=registration_callouts(study.registration),
         footer=f"Run {study.provenance['run_id']}, eo_causal {study.provenance['versions']['eo_causal']}."
         " Every number on this page is also in results.json and the tables folder.",
     )
@@ -173,6 +189,8 @@ def headline(study: ImpactStudy, scale: float, units: str) -> list[str]:
             f"{n_passed} of {len(study.checks)} checks passed and none failed; the assumptions below"
             " still decide whether this is an effect of the intervention."
         )
+    if study.registration.status == "warn":
+        sentences.append("The design was changed after it was registered.")
     known = true_average(study)
     if known is not None:
         sentences.append(
@@ -240,6 +258,8 @@ def impact_results(study: ImpactStudy, scale: float, units: str) -> dict[str, An
             check.name: {"passed": check.passed, "text": check.text} for check in study.checks
         },
         "diagnostics": impact.diagnostics,
+        "audit": audit_results(study.audits),
+        "design": study.design,
         "warnings": [item["code"] for item in study.warnings],
         "truth": None,
     }
@@ -301,6 +321,7 @@ def _write_tables(study: ImpactStudy, folder: Path, scale: float) -> None:
         "breakpoint_search": study.breaks.search,
         "euphotic_depth": study.depth.table,
         "ledger": study.ledger,
+        "audit": study.audits,
     }
     tables |= study.data_tables
     tables |= {f"check_{check.name}": check.table for check in study.checks if len(check.table)}

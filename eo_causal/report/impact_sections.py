@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from eo_causal.core.display import show_number, show_units
+from eo_causal.report.audit_section import audit_table_block
 from eo_causal.report.html import Block, Callout, Level, Paragraph, Picture, Section, Table
 from eo_causal.report.run_sections import ledger_block, run_sections, warning_blocks
 from eo_causal.report.tables import format_value
@@ -88,6 +89,7 @@ _OWN_UNITS = {
 def all_sections(study: Any, pictures: dict[str, Path], scale: float, units: str) -> list[Section]:
     """Every section the study has content for."""
     sections = [
+        Section("Audit", [audit_table_block(study.audits)]),
         Section("Assumptions and checks", _assumptions(study)),
         Section("Estimate", _estimate(study, pictures, scale, units)),
         Section("Placebos and sensitivity", _sensitivity(study, pictures, scale, units)),

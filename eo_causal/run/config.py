@@ -11,6 +11,7 @@ from eo_causal.core.settings import Settings
 from eo_causal.core.storage import settings_json
 from eo_causal.errors import ConfigError
 from eo_causal.run.compute import ComputeSettings
+from eo_causal.run.design import Design, DesignText
 from eo_causal.run.registry import find_pipeline
 from eo_causal.run.yaml import Document, parse_yaml, read_yaml
 
@@ -41,6 +42,27 @@ class PipelineConfig(Settings):
     output: Path | None = Field(default=None, description="run folder, inside the working folder")
     compute: ComputeSettings = ComputeSettings()
     data: DataSettings = DataSettings()
+
+
+class CausalConfig(PipelineConfig):
+    """A config of a pipeline that makes a causal claim, and so has a design."""
+
+    design: DesignText
+
+    def causal_design(self, name: str) -> Design:
+        """The whole design: what is typed under ``design``, and what the other settings say.
+
+        Parameters
+        ----------
+        name : str
+            The design's id where none is typed.
+
+        Raises
+        ------
+        DesignError
+            The settings contradict one another.
+        """
+        raise NotImplementedError
 
 
 def load_config(path: Path, overrides: typing.Sequence[str] = ()) -> PipelineConfig:

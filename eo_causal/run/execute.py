@@ -15,9 +15,11 @@ from eo_causal.core.artefacts import list_files, remove_leftovers, write_atomic
 from eo_causal.core.sources import SourcePolicy, default_policy
 from eo_causal.errors import ConfigError, EOCausalError, IntegrityError, StorageError
 from eo_causal.run.compute import computing
-from eo_causal.run.config import PipelineConfig, config_yaml, load_config
+from eo_causal.run.config import CausalConfig, PipelineConfig, config_yaml, load_config
+from eo_causal.run.design import Design
 from eo_causal.run.manifest import write_manifest
 from eo_causal.run.plan import Plan
+from eo_causal.run.registered import REGISTRY, design_facts, registration
 from eo_causal.run.registry import find_pipeline, list_configs
 from eo_causal.run.stage import StageRecord, Stages
 
@@ -26,11 +28,17 @@ REPORT = "report"
 
 @dataclass(frozen=True)
 class Run:
-    """A config made ready to run: its settings, its folder and what it may open."""
+    """A config made ready to run: its settings, its folder and what it may open.
+
+    ``design`` is None where the pipeline makes no causal claim; ``registry`` is the folder of
+    frozen designs beside the config.
+    """
 
     config: PipelineConfig
     folder: Path
     policy: SourcePolicy
+    design: Design | None
+    registry: Path
 
 
 def prepare(path: Path, overrides: Sequence[str] = (), out: Path | None = None) -> Run:
@@ -40,6 +48,8 @@ def prepare(path: Path, overrides: Sequence[str] = (), out: Path | None = None) 
     ------
     ConfigError
         Mistakes in the file, or an ``output`` outside the working folder.
+    DesignError
+        The settings of a causal study contradict one another.
     """
     config = load_config(path, overrides)
     folder = out or config.output or Path("runs") / _run_name(path)
@@ -48,12 +58,15 @@ def prepare(path: Path, overrides: Sequence[str] = (), out: Path | None = None) 
             f"{path}: output: {folder} lies outside the working folder. Use --out for that.",
             path=str(path), output=str(folder),
         )  # fmt: skip
-    return Run(config, folder, default_policy(run_folder=folder, extra_roots=config.data.roots))
+    policy = default_policy(run_folder=folder, extra_roots=config.data.roots)
+    design = config.causal_design(path.stem) if isinstance(config, CausalConfig) else None
+    return Run(config, folder, policy, design, path.parent / REGISTRY)
 
 
 def plan(run: Run) -> Plan:
     """Walk the pipeline without computing; lists files, stages and what is cached."""
     recorder = Plan(run.folder, run.config.seed, run.policy)
+    _register(recorder, run)
     find_pipeline(run.config.pipeline).run(run.config, recorder)
     return recorder
 
@@ -73,6 +86,11 @@ def execute(
         Take over the folder although another run seems to hold it.
     begin, announce : callable
         Called when a stage begins (name, cached) and ends.
+
+    Raises
+    ------
+    RegistrationError
+        The design changed after it was frozen; then nothing is read.
     """
     run.folder.mkdir(parents=True, exist_ok=True)
     started, clock = _now(), time.perf_counter()
@@ -85,6 +103,7 @@ def execute(
             begin(name, cached)
 
         stage = Stages(run.folder, run.config.seed, run.policy, announce, begin_stage)
+        _register(stage, run)
         write_atomic(run.folder / "config.yaml", config_yaml(run.config).encode())
         status, error, outputs = "failed", None, {}
         try:
@@ -132,6 +151,14 @@ def check_outputs(folder: Path) -> dict[str, str]:
             " Run the same config again to restore them.", path=str(folder), files=wrong,
         )  # fmt: skip
     return outputs
+
+
+def _register(stage: Stages, run: Run) -> None:
+    """Compare the design with the frozen one and hand both to the pipeline, before any stage."""
+    if isinstance(run.config, CausalConfig) and run.design is not None:
+        allow_change = run.config.design.allow_change
+        stage.registration = registration(run.design, run.registry, allow_change=allow_change)
+        stage.design = design_facts(run.design, stage.registration)
 
 
 def _run_name(path: Path) -> str:

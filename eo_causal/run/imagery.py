@@ -31,6 +31,14 @@ class ImageryData(DataSettings):
         return self
 
     @property
+    def window(self) -> tuple[str | None, str | None]:
+        """First and last date of the images, as far as the settings say."""
+        if self.chips is not None:
+            return self.chips.date, self.chips.date
+        assert self.scenes is not None
+        return self.scenes.period or (None, None)
+
+    @property
     def date_format(self) -> str:
         """How dates are written: codes of strptime, or the date of ready-made chips."""
         if self.scenes is not None:

@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 from pydantic import BaseModel
 
+from eo_causal.audit.report import not_run
 from eo_causal.core import storage
 from eo_causal.core.artefacts import (
     Ledger,
@@ -56,6 +57,14 @@ class Stages:
         Handed to stage functions that have a ``policy`` parameter: what they may open.
     announce : callable
         Receives a StageRecord when a stage is done.
+
+    Attributes
+    ----------
+    design : dict
+        Hash, strategy, estimand and registration of the study's design, as results.json holds
+        them; empty where there is no causal claim.
+    registration : AuditReport
+        Whether the design is the one that was frozen.
     """
 
     def __init__(
@@ -72,6 +81,8 @@ class Stages:
         self.policy = policy
         self.records: list[StageRecord] = []
         self.inputs_read: dict[str, str] = {}
+        self.design: dict[str, Any] = {}
+        self.registration = not_run("registration", "this pipeline makes no causal claim.")
         self._announce = announce
         self._begin = begin
         self._keys: dict[int, tuple[Any, str]] = {}

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 
 import jsonschema
 import numpy as np
@@ -12,7 +13,10 @@ import rasterio
 import xarray as xr
 from commands import DEMO, command
 
+from eo_causal.audit.report import LINES
 from eo_causal.report.results import read_schema
+from eo_causal.run.design import block_hash
+from eo_causal.run.registry import find_pipeline
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +58,64 @@ def test_the_page_is_self_contained_and_says_the_answer(demo_run, results):
     assert "Content-Security-Policy" in page
     assert results["headline"][0] in page.replace("&#39;", "'")
     assert "the true average effect is 0.9" in page
+
+
+def test_the_audit_block_holds_seven_lines_in_results_page_and_table(demo_run, results):
+    found = {item["line"]: item for item in results["audit"]}
+    assert list(found) == list(LINES)
+    assert found["leakage"]["status"] == found["placebo"]["status"] == "pass"
+    for line in ("measurement_error", "applicability", "registration"):
+        assert found[line]["status"] == "not_run"
+        assert len(found[line]["text"]) > 20
+    page = (demo_run / "report.html").read_text()
+    assert page.count('<tr class="not_run">') == 3
+    assert list(pd.read_parquet(demo_run / "tables" / "audit.parquet")["line"]) == list(LINES)
+
+
+def test_the_design_and_its_hash_stand_in_results(results):
+    design = results["design"]
+    assert design["strategy"] == "bsts"
+    assert design["hash"] == block_hash(design["block"])
+    assert design["registration"]["status"] == "not_run"
+    assert design["post_registration_change"] is False
+    assert design["block"]["design_specific"]["pre"] == ["1998-01", "2019-04"]
+
+
+def test_tables_without_boxes_give_a_design_whose_distances_are_not_known():
+    config = find_pipeline("water_clarity").Config.model_validate(
+        {
+            "pipeline": "water_clarity", "impact": {"intervention": "2019-01"},
+            "data": {"tables": {"impact": "a.csv", "control": "b.csv"}},
+            "zones": {"impact": [0, 0, 1, 1]},
+        }
+    )  # fmt: skip
+    specific = config.causal_design("study").design_specific
+    assert [control.distance_km for control in specific.controls] == [None]
+    assert (specific.pre, specific.post) == ((None, "2018-12"), ("2019-01", None))
+
+
+def test_without_placebos_and_after_a_change_the_audit_says_so(tmp_path):
+    shutil.copy(DEMO, tmp_path / "study.yaml")
+    assert command("freeze", "study.yaml", folder=tmp_path).code == 0
+    sets = (
+        "checks.placebo_in_time=null", "checks.placebo_in_space=false", "breaks.n_bootstrap=99",
+        "design.allow_change=true",
+    )  # fmt: skip
+    words = [word for text in sets for word in ("--set", text)]
+    done = command("run", "study.yaml", *words, folder=tmp_path)
+    assert done.code == 0, done.err
+    results = json.loads((tmp_path / "runs" / "study" / "results.json").read_text())
+    jsonschema.validate(results, read_schema())
+    found = {item["line"]: item for item in results["audit"]}
+    assert found["placebo"]["status"] == "not_run"
+    assert "checks.placebo_in_time" in found["placebo"]["text"]
+    assert found["registration"]["flags"] == ["post_registration_change"]
+    assert results["design"]["post_registration_change"] is True
+    changed = [row["key"] for row in results["design"]["registration"]["changed"]]
+    assert changed == ["placebos"]
+    assert "The design was changed after it was registered." in done.out
+    page = (tmp_path / "runs" / "study" / "report.html").read_text()
+    assert "<b>Changed after registration</b>" in page
 
 
 def test_tables_repeat_the_numbers_of_results(demo_run, results):

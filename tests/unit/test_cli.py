@@ -71,6 +71,52 @@ def test_plan_of_the_demo_computes_and_writes_nothing(typed, tmp_path):
     assert not list(tmp_path.rglob("*.zarr"))
 
 
+@pytest.fixture
+def study(typed, tmp_path):
+    """The demo's config, in a folder of its own."""
+    typed("init", "study", "--from", "demo/water_clarity")
+    return tmp_path / "study.yaml"
+
+
+def test_freeze_registers_a_design_once(typed, study, tmp_path):
+    code, out, _ = typed("freeze", "study.yaml")
+    frozen = tmp_path / "registry" / "study-1.json"
+    assert code == 0
+    assert json.loads(frozen.read_text())["hash"] in out
+    before = frozen.read_bytes()
+    code, _, err = typed("freeze", "study.yaml", "--set", "impact.intervention=2019-06")
+    assert (code, frozen.read_bytes()) == (5, before)
+    assert "Raise design.version" in err
+    assert typed("freeze", "study.yaml", "--set", "design.version=2")[0] == 0
+
+
+def test_a_run_whose_design_changed_after_it_was_frozen_is_refused_before_it_reads(
+    typed, study, tmp_path
+):
+    typed("freeze", "study.yaml")
+    for command in ("plan", "run"):
+        code, _, err = typed(command, "study.yaml", "--set", "impact.intervention=2019-06")
+        assert code == 5
+        assert 'design_specific.intervention_date: "2019-05" -> "2019-06"' in err
+        assert "design.allow_change: true" in err
+    assert not list((tmp_path / "runs" / "study" / "stages").iterdir())
+    assert typed("plan", "study.yaml", "--set", "depth.average=monthly")[0] == 0
+    changed = ("--set", "impact.intervention=2019-06", "--set", "design.allow_change=true")
+    assert typed("plan", "study.yaml", *changed)[0] == 0
+
+
+def test_a_design_that_contradicts_itself_is_named_by_plan(typed, study):
+    code, _, err = typed("plan", "study.yaml", "--set", "design.exclusion_buffer_km=100")
+    assert code == 2
+    assert err.startswith("DesignError: design.design_specific.controls is 'control'")
+
+
+def test_what_makes_no_causal_claim_has_no_design_to_freeze(typed):
+    code, _, err = typed("freeze", "demo/chips_and_embeddings")
+    assert code == 2
+    assert "makes no causal claim" in err
+
+
 def test_data_sets_are_listed_with_licence_and_citation(typed):
     code, out, _ = typed("data", "list")
     assert code == 0
