@@ -1,0 +1,160 @@
+"""The audits of a study that adjusts for images, each from what its pipeline has at hand."""
+
+from typing import Annotated
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+from pydantic import Field
+
+from eo_causal.audit.applicability import AreaOfApplicability, applicability_report
+from eo_causal.audit.dates import Precision, date_guard, scenes_of_chips
+from eo_causal.audit.leakage import leakage_gap
+from eo_causal.audit.report import AuditReport, not_run
+from eo_causal.audit.spatial import (
+    SurrogateSettings,
+    block_gap,
+    residual_moran,
+    surrogate_field_test,
+)
+from eo_causal.core.folds import Folds
+from eo_causal.core.settings import Settings
+from eo_causal.core.units import StudyUnits
+
+Floats = NDArray[np.float64]
+MOST_COMPONENTS = 10
+NO_PLACES = "units have no places; give them coordinates"
+
+
+class DateSettings(Settings):
+    """What images must be older than."""
+
+    treatment_start: str = Field(description="first day of the treatment: YYYY, YYYY-MM or a date")
+    announcement_date: str | None = Field(
+        default=None, description="when the treatment became known, where that is earlier"
+    )
+    lag_days: Annotated[float, Field(ge=0)] = Field(
+        default=0, description="days before it in which images may already show preparations"
+    )
+    allow_leakage: bool = Field(
+        default=False, description="go on with images that are too late, and say so in red"
+    )
+
+
+def guard_chips(chips: xr.DataArray, settings: DateSettings, precision: Precision) -> AuditReport:
+    """The date guard on the images of a study; see :func:`eo_causal.audit.dates.date_guard`."""
+    return date_guard(
+        scenes_of_chips(chips, precision), settings.treatment_start, settings.lag_days,
+        settings.announcement_date, settings.allow_leakage,
+    )  # fmt: skip
+
+
+def image_leakage(
+    units: StudyUnits, folds: Folds, before: xr.DataArray, after: xr.DataArray, *, seed: int
+) -> AuditReport:
+    """How much more of the treatment do images show that were taken since it began?
+
+    Parameters
+    ----------
+    units : StudyUnits
+    folds : Folds
+        The first split is used.
+    before, after : DataArray (unit, feature)
+        Embeddings by one encoder, with ``image_key``.
+
+    Returns
+    -------
+    AuditReport
+        Of :func:`eo_causal.audit.leakage.leakage_gap`. A gap speaks for the study, whose images are
+        those from before: it passes, and keeps its flag.
+    """
+    z_before, z_after = (rows_of_units(units, found) for found in (before, after))
+    both = np.isfinite(z_before).all(axis=1) & np.isfinite(z_after).all(axis=1)
+    z_before[~both] = np.nan
+    z_after[~both] = 0.0
+    found = leakage_gap(
+        z_before, z_after, units.treatment, folds.group, folds=folds.pairs(0), seed=seed
+    )
+    if found.status != "warn":
+        return found
+    text = f"{found.text} This study uses images from before the treatment only."
+    return AuditReport(found.name, "pass", text, found.table, found.flags)
+
+
+def spatial_audits(
+    units: StudyUnits,
+    nuisance: pd.DataFrame,
+    random_propensity: list[float] | None,
+    settings: SurrogateSettings,
+    *,
+    seed: int,
+) -> tuple[AuditReport, ...]:
+    """Do errors depend on their neighbours, and would a random field do as well as the treatment?
+
+    Parameters
+    ----------
+    units : StudyUnits
+    nuisance : DataFrame
+        Out-of-fold ``propensity``, ``mu0``, ``mu1`` and ``aipw_score`` of the headline arm, in the
+        order of the units.
+    random_propensity : list or None
+        Propensities with folds that part neighbours; None where folds are no spatial blocks.
+    """
+    places = units.coordinates
+    if places is None:
+        return (not_run("surrogate_field", NO_PLACES),)
+    treatment, outcome = units.treatment, units.outcome
+    propensity, mu0, mu1 = nuisance[["propensity", "mu0", "mu1"]].to_numpy(dtype=float).T
+    controls = np.column_stack([propensity, mu0, mu1])
+    controls = controls[:, controls.std(axis=0) > 0]
+    audits = [
+        surrogate_field_test(
+            treatment, outcome, controls, places, settings,
+            nuisance["aipw_score"].to_numpy(dtype=float), seed=seed,
+        ),
+        residual_moran(outcome - np.where(treatment == 1, mu1, mu0), places, seed=seed),
+    ]  # fmt: skip
+    if random_propensity is not None:
+        audits.append(block_gap(treatment, np.asarray(random_propensity), propensity))
+    return tuple(audits)
+
+
+def image_applicability(
+    units: StudyUnits, folds: Folds, embedding: xr.DataArray, scores: list[float], *, seed: int
+) -> AuditReport:
+    """Do treated places look like places that were not treated, and the other way round?
+
+    Each arm's units are held against the area of applicability of the other arm's images (leading
+    principal components of the embedding): outcomes of one arm are predicted by models of the
+    other.
+
+    Parameters
+    ----------
+    scores : list of float
+        AIPW scores of the units, to be averaged with and without those outside.
+    """
+    rows = pd.DataFrame(_components(rows_of_units(units, embedding)))
+    fold = folds.table["fold_of_unit"].to_numpy()[0]
+    treated = units.treatment == 1
+    inside = np.zeros(len(units), dtype=bool)
+    for own in (treated, ~treated):
+        area = AreaOfApplicability.fit(rows[own], fold[own], seed=seed)
+        inside[~own] = area.inside(rows[~own])
+    return applicability_report(inside, np.asarray(scores))
+
+
+def rows_of_units(units: StudyUnits, embedding: xr.DataArray) -> Floats:
+    """(unit, feature) features of each unit's image; NaN where it has none."""
+    at = units.image_of(embedding["image_key"].to_numpy().astype(str))
+    rows = embedding.to_numpy().astype(float)[np.maximum(at, 0)]
+    rows[at < 0] = np.nan
+    return rows
+
+
+def _components(rows: Floats) -> Floats:
+    """Leading principal components of standardised features, with their own variances."""
+    spread = rows.std(axis=0)
+    scaled = (rows - rows.mean(axis=0))[:, spread > 0] / spread[spread > 0]
+    left, size, _ = np.linalg.svd(scaled, full_matrices=False)
+    return np.asarray((left * size)[:, :MOST_COMPONENTS])
