@@ -9,6 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "configs"
 DEMO = CONFIGS / "demo" / "water_clarity.yaml"
+CONFOUNDING = CONFIGS / "demo" / "image_confounding.yaml"
 EMBED = CONFIGS / "demo" / "chips_and_embeddings.yaml"
 
 

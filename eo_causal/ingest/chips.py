@@ -22,9 +22,10 @@ from eo_causal.ingest.footprints import covered_fraction, overlap_table
 from eo_causal.ingest.products import PRODUCTS, find_product
 from eo_causal.ingest.quality import find_quality
 from eo_causal.ingest.scene import Scene, scenes_of
-from eo_causal.ingest.targets import short_crs
+from eo_causal.ingest.targets import is_geographic, short_crs
 
 WAVE = 1000
+METRES_A_DEGREE = 111_320.0
 
 
 @dataclass(frozen=True)
@@ -229,6 +230,15 @@ def _coordinates(
         coordinates["inside"] = (("unit", "y", "x"), inside)
     attrs = {"largest_snap_pixels": plan.snap, "grid": settings.grid}
     return xr.Dataset(coords=coordinates, attrs=attrs)
+
+
+def footprint_m(chips: xr.DataArray) -> float:
+    """Width of a chip on the ground, the longer side; degrees are taken at the equator."""
+    steps = chips.attrs.get("resolution") or [chips.attrs["resolution_m"]]
+    width = max(chips.sizes["y"], chips.sizes["x"]) * max(map(float, steps))
+    if "unit_crs" in chips.coords and is_geographic(str(chips["unit_crs"].to_numpy()[0])):
+        return width * METRES_A_DEGREE
+    return width
 
 
 def fractional_years(times: NDArray[np.datetime64]) -> NDArray[np.float64]:

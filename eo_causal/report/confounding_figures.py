@@ -22,6 +22,11 @@ from eo_causal.report.figures import (
 
 MARKS = ("o", "s", "D", "^", "v", "P")
 COLOURS = (INK, BLUE, RED, "#3b7d4f", "#8a6d1d", "#6b4c8a")
+ESTIMATORS = {
+    "difference_in_means": "difference in means", "aipw": "AIPW", "hajek": "Hájek",
+    "horvitz_thompson": "Horvitz–Thompson", "overlap": "overlap weights",
+    "trimmed_aipw": "trimmed AIPW",
+}  # fmt: skip
 MAX_VARIABLES = 16
 GOOD_BALANCE = 0.1
 
@@ -48,6 +53,13 @@ def write_figures(study: Any, folder: Path) -> dict[str, Path]:
     }
 
 
+def arm_label(arm: str) -> str:
+    """``image:pixel_stats+tabular`` as a reader would say it."""
+    parts = [part.removeprefix("image:") for part in arm.split("+")]
+    words = ["covariates" if part == "tabular" else part.replace("_", " ") for part in parts]
+    return " + ".join(words)
+
+
 def effects_figure(effects: pd.DataFrame, truth: float | None) -> Any:
     """Estimates with intervals: one row an arm, one mark an estimator."""
     estimators = list(dict.fromkeys(effects["estimator"]))
@@ -55,7 +67,7 @@ def effects_figure(effects: pd.DataFrame, truth: float | None) -> Any:
     axis = figure.subplots()
     position, ticks = 0.0, {}
     for arm, rows in effects.groupby("arm", sort=False):
-        ticks[str(arm).replace("_", " ")] = position + (len(rows) - 1) / 2
+        ticks[arm_label(str(arm))] = position + (len(rows) - 1) / 2
         for row in rows.itertuples():
             at = estimators.index(row.estimator) % len(COLOURS)
             axis.hlines(position, row.lower, row.upper, color=COLOURS[at], lw=2, alpha=0.5)
@@ -64,7 +76,7 @@ def effects_figure(effects: pd.DataFrame, truth: float | None) -> Any:
         position += 0.8
     for at, name in enumerate(estimators):
         place = at % len(COLOURS)
-        axis.plot([], [], MARKS[place], color=COLOURS[place], label=name.replace("_", " "))
+        axis.plot([], [], MARKS[place], color=COLOURS[place], label=ESTIMATORS.get(name, name))
     axis.set_yticks(list(ticks.values()), list(ticks))
     axis.invert_yaxis()
     axis.axvline(0, color=GREY, lw=0.8)
@@ -127,17 +139,17 @@ def calibration_figure(calibration: pd.DataFrame) -> Any:
     """Predicted propensity against the treated share, one line an arm."""
     if not len(calibration):
         return None
-    figure = new_figure(4.6, 4.2)
+    figure = new_figure(8.0, 3.8)
     axis = figure.subplots()
     axis.plot([0, 1], [0, 1], color=GREY, lw=0.8, ls=":")
     for number, (arm, rows) in enumerate(calibration.groupby("arm", sort=False)):
         colour = COLOURS[number % len(COLOURS)]
-        label = str(arm).replace("_", " ")
+        label = arm_label(str(arm))
         axis.plot(rows["predicted"], rows["observed"], "o-", ms=4, color=colour, label=label)
     axis.set_aspect("equal")
     axis.set_xlabel("predicted propensity")
     axis.set_ylabel("treated share")
-    axis.legend(frameon=False)
+    axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1.05, 0.5))
     return clean(figure)
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from commands import DEMO, EMBED, command
+from commands import CONFOUNDING, DEMO, EMBED, command
 
 
 @pytest.fixture(scope="session")
@@ -20,5 +20,14 @@ def embed_run(tmp_path_factory) -> Path:
     """Run folder of the undisturbed chips-and-embeddings demo."""
     folder = tmp_path_factory.mktemp("embed")
     done = command("run", EMBED, "--out", folder / "run", folder=folder)
+    assert done.code == 0, done.err
+    return folder / "run"
+
+
+@pytest.fixture(scope="session")
+def confounding_run(tmp_path_factory) -> Path:
+    """Run folder of the undisturbed demo of images as confounders."""
+    folder = tmp_path_factory.mktemp("confounding")
+    done = command("run", CONFOUNDING, "--out", folder / "run", folder=folder)
     assert done.code == 0, done.err
     return folder / "run"

@@ -1,0 +1,293 @@
+"""What did a programme do that was not randomised, with images as proxy for what planners saw?
+(arXiv 2301.12985)
+
+Scenes or ready-made chips from before the treatment -> encoders -> propensities and outcome models,
+cross-fitted by place -> average effects in several ways -> audits -> report.
+"""
+
+from typing import Any
+
+import geopandas
+from pydantic import Field, model_validator
+
+from eo_causal.audit.dates import precision_of
+from eo_causal.audit.placebo import negative_controls
+from eo_causal.audit.report import AuditReport, not_run
+from eo_causal.audit.sensitivity import SensitivitySettings, sensitivity_pack
+from eo_causal.audit.spatial import SurrogateSettings
+from eo_causal.audit.study import (
+    DateSettings,
+    guard_chips,
+    image_applicability,
+    image_leakage,
+    spatial_audits,
+)
+from eo_causal.core.folds import Folds, FoldSettings, make_folds
+from eo_causal.core.settings import Period
+from eo_causal.core.units import StudyUnits, units_with_images
+from eo_causal.encode.settings import EncoderSettings
+from eo_causal.encode.store import FoldFeatures, embed_chips
+from eo_causal.estimate.arms import AteResult, AteSettings, estimate_ate
+from eo_causal.estimate.covariates import CovariateSettings, study_units
+from eo_causal.ingest.chip_settings import ChipSettings
+from eo_causal.ingest.chips import footprint_m
+from eo_causal.ingest.units import UnitSettings
+from eo_causal.report.confounding_report import (
+    ConfoundingReportSettings,
+    ConfoundingStudy,
+    write_confounding_report,
+)
+from eo_causal.run.config import CausalConfig, study_yaml
+from eo_causal.run.design import Design
+from eo_causal.run.imagery import ImageryData, chip_stages, place_stage
+from eo_causal.run.manifest import provenance
+from eo_causal.run.stage import Stages
+from eo_causal.simulate.aid import AidSettings, read_aid_truth, write_aid_country
+
+PARTS = {"robustness_value": "rv", "e_value": "evalue", "marginal": "msm", "divergence": "itb"}
+
+
+class ConfoundingData(ImageryData):
+    """Images, simulated or given, or chips that come ready made."""
+
+    simulate: AidSettings | None = Field(default=None, description="simulate an aid programme")
+    period_after: Period | None = Field(
+        default=None,
+        description="scenes since the treatment, only to see what they would give away",
+    )
+
+    @model_validator(mode="after")
+    def _cut_here(self) -> "ConfoundingData":
+        if self.scenes is None and (self.simulate or self.period_after):
+            raise ValueError("`simulate` and `period_after` need `scenes`, not ready-made chips")
+        return self
+
+
+class AuditSettings(DateSettings):
+    """What is asked of the estimate."""
+
+    negative_outcomes: tuple[str, ...] = Field(
+        default=(), description="columns measured before the treatment, which it cannot have moved"
+    )
+    surrogates: SurrogateSettings = SurrogateSettings()
+    sensitivity: SensitivitySettings = SensitivitySettings()
+
+
+class Config(CausalConfig):
+    """Settings of a study that adjusts for images."""
+
+    data: ConfoundingData
+    units: UnitSettings
+    study: CovariateSettings = CovariateSettings()
+    chips: ChipSettings = ChipSettings()
+    encoders: dict[str, EncoderSettings] = Field(
+        min_length=1, description="name -> encoder; the last one is in the headline"
+    )
+    folds: FoldSettings = FoldSettings()
+    estimate: AteSettings = AteSettings()
+    audit: AuditSettings
+    report: ConfoundingReportSettings = ConfoundingReportSettings()
+
+    @property
+    def encoder(self) -> str:
+        """The encoder of the headline."""
+        return list(self.encoders)[-1]
+
+    @property
+    def arm(self) -> str:
+        """The arm of the headline: its encoder, with covariates where there are any."""
+        with_covariates = self.study.covariates or self.study.fixed_effects
+        return self.report.arm or f"image:{self.encoder}{'+tabular' if with_covariates else ''}"
+
+    @model_validator(mode="after")
+    def _headline_is_there(self) -> "Config":
+        if self.report.estimator not in self.estimate.estimators:
+            raise ValueError(
+                f"report.estimator: {self.report.estimator} is not among estimate.estimators"
+            )
+        known = self.estimate.arms
+        if known is not None and self.arm not in known:
+            raise ValueError(f"report.arm: {self.arm} is not among estimate.arms: {list(known)}")
+        return self
+
+    @property
+    def effective(self) -> "Config":
+        """The settings that compute: in paper mode those of the publication."""
+        if self.mode == "default":
+            return self
+        nuisance = self.estimate.nuisance.model_copy(update={"label_smoothing": 0.05})
+        return self.model_copy(update={
+            "folds": self.folds.model_copy(update={"n_folds": 2, "n_splits": 1}),
+            "estimate": self.estimate.model_copy(update={"clip": 0.001, "nuisance": nuisance}),
+            "report": self.report.model_copy(update={"estimator": "hajek"}),
+        })  # fmt: skip
+
+    def causal_design(self, name: str) -> Design:
+        """See :meth:`CausalConfig.causal_design`."""
+        study, estimate, audit = self.study, self.effective.estimate, self.audit
+        bounded = audit.sensitivity.support is not None
+        asked = [PARTS.get(part, part) for part in audit.sensitivity.parts]
+        cluster = study.cluster or self.units.image_key
+        specific: dict[str, Any] = {"overlap": f"clip {estimate.clip:g}"}
+        if self.design.strategy == "rct":
+            specific = {"strata": [], "cluster": cluster}
+            if estimate.design_probability is not None:
+                specific["p_treat"] = estimate.design_probability
+        return self.design.complete(name, self.question, {
+            "units": {"geometry": "point", "id": self.units.unit_id or "row", "crs": "EPSG:4326"},
+            "treatment": {
+                "name": study.treatment, "column": study.treatment,
+                "start_date": audit.treatment_start, "announcement_date": audit.announcement_date,
+                "assignment": "randomised" if estimate.randomised else "observed",
+                "cluster": cluster,
+            },
+            "outcome": {"name": study.outcome, "source": "survey", "units": self.report.units,
+                        "support": audit.sensitivity.support},
+            "confounders": {
+                "tabular": [c for c in study.covariates if c not in study.exclude],
+                "imagery": {
+                    "bands": self.chips.bands, "window": self.data.window,
+                    "encoder": ", ".join(self.encoders),
+                    "must_precede_treatment": not audit.allow_leakage,
+                },
+            },
+            "inference": {
+                "se": None if estimate.std_error == "auto" else estimate.std_error,
+                "cutoff_km": estimate.cutoff_km, "folds": self.folds.kind,
+                "block_km": self.folds.block_km, "alpha": round(1 - estimate.level, 6),
+            },
+            "sensitivity": [part for part in asked if bounded or part != "manski"],
+            "placebos": ["negative_outcome"] if audit.negative_outcomes else [],
+            "design_specific": specific,
+        })  # fmt: skip
+
+
+def run(config: Config, stage: Stages) -> None:
+    """The study, top to bottom."""
+    config = config.effective
+    root = truth = None
+    if config.data.simulate is not None:
+        root = stage("simulate", write_aid_country, config.data.simulate)
+        truth = stage("truth", read_aid_truth, root)
+    places = place_stage(config.units, stage, root)
+    chip_set = chip_stages(config.data, places, config.chips, stage, root).chip_set
+    chips, known_to = chip_set.chips, precision_of(config.data.date_format)
+    dates = stage("dates", guard_chips, chips, config.audit, known_to)
+
+    keys = chips["image_key"].to_numpy().astype(str).tolist()
+    everyone = stage("study_units", study_units, places, config.study)
+    units = stage("units_with_images", units_with_images, everyone, keys)
+    folds = stage("folds", make_folds, units, config.folds, chip_set.overlap, footprint_m(chips),
+                  config.estimate.randomised)  # fmt: skip
+    features = {
+        name: FoldFeatures(chips, settings, config.seed)
+        for name, settings in config.encoders.items()
+    }
+    result = stage("estimate", estimate_ate, units, folds, keys, features, {}, config.estimate)
+
+    embedding = stage("embed", embed_chips, chips, config.encoders[config.encoder])
+    after = _images_after(config, places, stage, root)
+    audits = {
+        "leakage": (dates, *_leakage(units, folds, embedding, after, stage)),
+        "spatial": _spatial(config, units, folds, keys, features, result, stage),
+        "measurement_error": (
+            not_run("measurement_error", "the outcome is a survey, not a map with errors of its own."),
+        ),
+        "placebo": _placebos(config, places, units, folds, keys, features, stage),
+        "registration": (stage.registration,),
+    }  # fmt: skip
+    nuisance = result.nuisance_of(config.arm)
+    sensitivity = stage("sensitivity", sensitivity_pack, units, nuisance,
+                        _without(config, result), config.audit.sensitivity)  # fmt: skip
+    scores = nuisance["aipw_score"].tolist()
+    applicable = stage("applicability", image_applicability, units, folds, embedding, scores)
+    audits |= {"sensitivity": sensitivity.reports, "applicability": (applicable,)}
+
+    study = ConfoundingStudy(
+        title=config.title or "Images as confounders",
+        question=config.question or "What did the programme do?",
+        treatment_name=config.study.treatment, outcome_name=config.study.outcome, units=units,
+        chips=chips, failures=chip_set.failures, result=result, arm=config.arm,
+        estimator=config.report.estimator, audits=audits, bounds=sensitivity.bounds,
+        salience=None, design=stage.design, truth=truth, ledger=stage.ledger(),
+        warnings=stage.warnings(), provenance=provenance(config, stage),
+        config_text=study_yaml(config),
+    )  # fmt: skip
+    stage("report", write_confounding_report, study, config.report)
+
+
+def _images_after(config: Config, places: geopandas.GeoDataFrame, stage: Stages, root: Any) -> Any:
+    """The embedding of images since the treatment, None where they are not asked for."""
+    data = config.data
+    if data.period_after is None:
+        return None
+    assert data.scenes is not None
+    scenes = data.scenes.model_copy(update={"period": data.period_after})
+    later = data.model_copy(update={"scenes": scenes})
+    settings = config.chips.model_copy(update={"empty_unit": "drop"})
+    chips = chip_stages(later, places, settings, stage, root, "_after").chip_set.chips
+    return stage("embed_after", embed_chips, chips, config.encoders[config.encoder])
+
+
+def _leakage(
+    units: StudyUnits, folds: Folds, before: Any, after: Any, stage: Stages
+) -> tuple[AuditReport, ...]:
+    if after is None:
+        return (not_run("leakage_gap", "no images from after the treatment (data.period_after)."),)
+    return (stage("leakage", image_leakage, units, folds, before, after),)
+
+
+def _spatial(
+    config: Config,
+    units: StudyUnits,
+    folds: Folds,
+    keys: list[str],
+    features: dict[str, FoldFeatures],
+    result: AteResult,
+    stage: Stages,
+) -> tuple[AuditReport, ...]:
+    """With folds in blocks, also against folds that part neighbours."""
+    random = None
+    if folds.kind == "spatial_block":
+        settings = config.folds.model_copy(update={"kind": "image_key", "n_splits": 1})
+        parted = stage("folds_random", make_folds, units, settings, None, 0.0, True)
+        only = config.estimate.model_copy(update={"arms": (config.arm,), "estimators": ("aipw",)})
+        found = stage("estimate_random", estimate_ate, units, parted, keys, features, {}, only)
+        random = found.nuisance_of(config.arm)["propensity"].tolist()
+    return stage("spatial", spatial_audits, units, result.nuisance_of(config.arm), random,
+                 config.audit.surrogates)  # fmt: skip
+
+
+def _placebos(
+    config: Config,
+    places: geopandas.GeoDataFrame,
+    units: StudyUnits,
+    folds: Folds,
+    keys: list[str],
+    features: dict[str, FoldFeatures],
+    stage: Stages,
+) -> tuple[AuditReport, ...]:
+    """The same analysis of outcomes that the treatment cannot have moved."""
+    if not config.audit.negative_outcomes:
+        reason = "no outcome from before the treatment is named (audit.negative_outcomes)."
+        return (not_run("negative_controls", reason),)
+    only = config.estimate.model_copy(update={"arms": (config.arm,), "estimators": ("aipw",)})
+    effects = {}
+    for name in config.audit.negative_outcomes:
+        settings = config.study.model_copy(update={"outcome": name})
+        everyone = stage(f"units_{name}", study_units, places, settings)
+        own = stage(f"with_images_{name}", units_with_images, everyone, keys)
+        found = stage(f"estimate_{name}", estimate_ate, own, folds, keys, features, {}, only)
+        effects[name] = found.effect(config.arm)
+    return (stage("placebos", negative_controls, effects),)
+
+
+def _without(config: Config, result: AteResult) -> dict[str, list[float]]:
+    """Propensities of the arms that lack the images, or the covariates, of the headline arm."""
+    arms = {"the images": "tabular", "the covariates": f"image:{config.encoder}"}
+    known = set(result.arms["arm"]) - {config.arm}
+    return {
+        name: result.nuisance_of(arm)["propensity"].tolist()
+        for name, arm in arms.items()
+        if arm in known
+    }
