@@ -11,7 +11,11 @@ from commands import CONFOUNDING, command
 from eo_causal.report.results import read_schema
 
 HEADLINE = "image:pixel_stats+tabular"
-SMALL = ("data.simulate.n_units=200", "folds.n_splits=1", "folds.block_km=4")
+COUNTRY = "{rows: 320, columns: 400, cloud: 0.0, dates: [2008-07-04, 2010-06-24, 2015-07-08]}"
+SMALL = (
+    "data.simulate.n_units=200", f"data.simulate.country={COUNTRY}", "folds.n_splits=1",
+    "folds.block_km=1.5",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +95,11 @@ def test_images_from_after_the_start_are_refused_unless_the_config_says_so(tmp_p
     done = command("run", CONFOUNDING, "--out", "late", *planned, folder=tmp_path)
     assert done.code == 2  # the design says so before anything is read
     assert "confounders.imagery.window" in done.err
-    late = settings(*SMALL, "data.scenes.period=null", "data.period_after=null")
+    undeclared = "data.scenes.files=[scenes/*_2008*.TIF,scenes/*_2010*.TIF]"
+    late = settings(
+        *SMALL, undeclared, "data.scenes.period=null", "data.period_after=null",
+        "audit.treatment_start=2010-03",
+    )  # fmt: skip
     done = command("run", CONFOUNDING, "--out", "late", *late, folder=tmp_path)
     assert done.code == 5
     assert "not known to be older than the treatment" in done.err
