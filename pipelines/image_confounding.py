@@ -25,6 +25,7 @@ from eo_causal.audit.study import (
 from eo_causal.core.folds import Folds, FoldSettings, make_folds
 from eo_causal.core.settings import Period
 from eo_causal.core.units import StudyUnits, units_with_images
+from eo_causal.encode.joint import JointSettings, cross_fit_network
 from eo_causal.encode.settings import EncoderSettings
 from eo_causal.encode.store import FoldFeatures, embed_chips
 from eo_causal.estimate.arms import AteResult, AteSettings, estimate_ate
@@ -82,6 +83,9 @@ class Config(CausalConfig):
     chips: ChipSettings = ChipSettings()
     encoders: dict[str, EncoderSettings] = Field(
         min_length=1, description="name -> encoder; the last one is in the headline"
+    )
+    network: JointSettings | None = Field(
+        default=None, description="a network trained end to end in every fold: arm image:network"
     )
     folds: FoldSettings = FoldSettings()
     estimate: AteSettings = AteSettings()
@@ -183,7 +187,12 @@ def run(config: Config, stage: Stages) -> None:
         name: FoldFeatures(chips, settings, config.seed)
         for name, settings in config.encoders.items()
     }
-    result = stage("estimate", estimate_ate, units, folds, keys, features, {}, config.estimate)
+    network = None
+    if config.network is not None:
+        network = stage("network", cross_fit_network, chips, units, folds, config.network)
+    predictions = {"network": network.predictions} if network else {}
+    result = stage("estimate", estimate_ate, units, folds, keys, features, predictions,
+                   config.estimate)  # fmt: skip
 
     embedding = stage("embed", embed_chips, chips, config.encoders[config.encoder])
     after = _images_after(config, places, stage, root)
@@ -209,7 +218,7 @@ def run(config: Config, stage: Stages) -> None:
         treatment_name=config.study.treatment, outcome_name=config.study.outcome, units=units,
         chips=chips, failures=chip_set.failures, result=result, arm=config.arm,
         estimator=config.report.estimator, audits=audits, bounds=sensitivity.bounds,
-        salience=None, design=stage.design, truth=truth, ledger=stage.ledger(),
+        network=network, design=stage.design, truth=truth, ledger=stage.ledger(),
         warnings=stage.warnings(), provenance=provenance(config, stage),
         config_text=study_yaml(config),
     )  # fmt: skip

@@ -160,7 +160,8 @@ def estimate_ate(
     features : dict
         Name -> callable from positions of training chips to (chip, feature) values of all chips.
     predictions : dict
-        Name -> out-of-fold predictions on the same folds: split, unit_id, propensity, mu0, mu1.
+        Name -> out-of-fold predictions on the same folds: split, unit_id, propensity, mu0, mu1; all
+        splits or the first ones.
     settings : AteSettings
 
     Returns
@@ -272,7 +273,9 @@ def _estimates(
 ) -> dict[tuple[str, str], list[Estimated]]:
     treatment, outcome = units.treatment, units.outcome
     plain = difference_in_means(treatment, outcome)
-    found = {(UNADJUSTED, "difference_in_means"): [plain] * len(fitted[0].nuisances)}
+    found = {
+        (UNADJUSTED, "difference_in_means"): [plain] * max(len(arm.nuisances) for arm in fitted)
+    }
     for arm in fitted:
         for name in estimators:
             found[arm.name, name] = [

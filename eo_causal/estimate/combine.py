@@ -138,6 +138,8 @@ def differences_table(
 ) -> pd.DataFrame:
     """First minus second arm by the same estimator, errors from paired influence values.
 
+    Over the splits that both arms have: those of a network may be fewer.
+
     The second may be ``unadjusted``: then it is the difference in means.
     """
     rows = []
@@ -146,7 +148,7 @@ def differences_table(
     for estimator in estimators:
         arms = {arm: parts for (arm, name), parts in found.items() if name == estimator}
         for (arm_a, first), (arm_b, second) in combinations({**arms, UNADJUSTED: plain}.items(), 2):
-            pairs = list(zip(first, second, strict=True))
+            pairs = list(zip(first, second, strict=False))
             estimates = np.array([a.estimate - b.estimate for a, b in pairs])
             errors = np.array([model.std_error(a.influence - b.influence) for a, b in pairs])
             row = _row(estimates, errors, model, level)

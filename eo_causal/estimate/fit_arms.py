@@ -94,8 +94,8 @@ def fit_arms(
             for arm, own in zip(seen[name], zip(*fits, strict=True), strict=True):
                 found[arm.name].append(stitch(list(own), len(study.treatment)))
         for arm in arms:
-            if arm.source in predictions:
-                table = predictions[arm.source]
+            table = predictions.get(arm.source or "")
+            if table is not None and split <= table["split"].max():
                 found[arm.name].append(predicted(arm.name, table, study.unit_id, folds, split))
     n_fitted = sum(arm.source in sources for arm in arms) * folds.n_splits * folds.n_folds
     count(propensity_models=n_fitted, outcome_models=2 * n_fitted)

@@ -44,8 +44,8 @@ def write_figures(study: Any, folder: Path) -> dict[str, Path]:
     }
     if study.bounds is not None and len(study.bounds):
         figures["bounds"] = bounds_figure(study.bounds, truth)
-    if study.salience is not None:
-        figures["salience"] = salience_figure(study.chips, study.salience)
+    if study.network is not None and study.network.salience.sizes["unit"]:
+        figures["salience"] = salience_figure(study.chips, study.network.salience)
     return {
         name: save_figure(figure, folder, name)
         for name, figure in figures.items()

@@ -13,6 +13,7 @@ from eo_causal.audit.report import AuditReport, audit_block
 from eo_causal.core.display import show_number, show_p
 from eo_causal.core.settings import Settings
 from eo_causal.core.units import StudyUnits
+from eo_causal.encode.joint import NetworkFit
 from eo_causal.estimate.arms import AteResult
 from eo_causal.estimate.ate import Estimator
 from eo_causal.report.audit_section import (
@@ -100,7 +101,8 @@ class ConfoundingStudy:
         Line of the audit block -> its audits.
     bounds : DataFrame or None
         lambda, lower, upper, interval_lower, interval_upper of the marginal sensitivity model.
-    salience : Dataset or None
+    network : NetworkFit or None
+        Of the end-to-end network: predictions, salience maps, history.
     design : dict
         Hash, strategy, estimand, registration, as results.json holds them.
     truth : dict or None
@@ -121,7 +123,7 @@ class ConfoundingStudy:
     estimator: str
     audits: dict[str, tuple[AuditReport, ...]]
     bounds: pd.DataFrame | None
-    salience: xr.Dataset | None
+    network: NetworkFit | None
     design: dict[str, Any]
     truth: dict[str, Any] | None
     ledger: pd.DataFrame
@@ -163,6 +165,8 @@ def write_confounding_report(
     tables |= {audit.name: audit.table for audit in _audits(study) if len(audit.table)}
     if study.bounds is not None:
         tables["bounds"] = study.bounds
+    if study.network is not None:
+        tables |= {"networks": study.network.networks, "training": study.network.history}
     for name, table in tables.items():
         write_table(folder / "tables", name, table)
     pictures = write_figures(study, folder / "figures")
@@ -290,7 +294,7 @@ def _sections(study: ConfoundingStudy, pictures: dict[str, Path]) -> list[Sectio
             *shown("overlap", "balance", "calibration"),
             Table(found.arms, "Propensity models: out-of-fold quality, effective sample, imbalance"),
         ]),
-        Section("What the images say", shown("places", "salience")),
+        Section("What the images say", [*shown("places", "salience"), *_network(study)]),
         Section("Audits in detail", [*shown("bounds"), *details]),
         Section("Data and counts", _data_blocks(study)),
     ]  # fmt: skip
@@ -306,6 +310,18 @@ def _differences(found: AteResult, estimator: str) -> list[Block]:
     rows = found.differences[found.differences["estimator"] == estimator]
     caption = "Differences between sets of adjustment variables, from paired influence values"
     return [Table(rows.drop(columns="estimator"), caption)]
+
+
+def _network(study: ConfoundingStudy) -> list[Block]:
+    if study.network is None:
+        return []
+    correlation = study.network.salience_correlation
+    known = "unknown" if correlation is None else f"{correlation:.2f}"
+    text = (
+        f"Salience maps correlate {known} with those of the same network with random weights; from 0.5"
+        " on they show the images more than the network."
+    )
+    return [Paragraph(text), Table(study.network.networks, "Networks, one a fold")]
 
 
 def _data_blocks(study: ConfoundingStudy) -> list[Block]:

@@ -1,0 +1,247 @@
+"""Panel double machine learning: a treatment that changes within units, flexible covariates.
+
+Y_it = theta D_it + g(X_it) + alpha_i + U_it; D_it = m(X_it) + gamma_i + V_it (arXiv 2409.01266, Clarke
+and Polselli 2312.08174). Both are predicted out of fold, unit effects are taken out by differences
+or by unit means, and theta is the slope of one residual on the other.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from eo_causal.core.effect import Effect
+from eo_causal.core.progress import count
+from eo_causal.core.random import generator
+from eo_causal.core.settings import Settings
+from eo_causal.core.variance import interval, p_value
+from eo_causal.errors import DataError
+
+Floats = NDArray[np.float64]
+Codes = NDArray[np.intp]
+Approach = Literal["fd_exact", "cre_general", "cre_normal", "wg_approx"]
+Learner = Literal["lasso", "boosting"]
+FEWEST_UNITS = 10
+
+
+class PanelSettings(Settings):
+    """How unit effects are removed and what predicts."""
+
+    approach: Approach = Field(
+        default="fd_exact", description="first differences, unit means (cre), or demeaning (wg)"
+    )
+    learner: Learner = "boosting"
+    n_folds: Annotated[int, Field(ge=2)] = 5
+    level: Annotated[float, Field(gt=0, lt=1)] = 0.95
+
+    @model_validator(mode="after")
+    def _no_trees_with_means(self) -> "PanelSettings":
+        if self.approach == "cre_normal" and self.learner == "boosting":
+            raise ValueError(
+                "trees_with_cre_normal: trees cut the mean of the treatment into steps and bias the"
+                " effect; use learner: lasso, or approach: cre_general"
+            )
+        return self
+
+
+@dataclass(frozen=True)
+class PanelEffect:
+    """One fit.
+
+    Attributes
+    ----------
+    effect : Effect
+        Errors clustered by group.
+    r2_outcome, r2_treatment : float
+        Out of fold, of what the learner was fed.
+    n_dropped : int
+        First periods and periods after a gap, which have no difference.
+    """
+
+    effect: Effect
+    r2_outcome: float
+    r2_treatment: float
+    n_dropped: int
+
+
+@dataclass(frozen=True)
+class _Fed:
+    """What the learner is fed: rows of outcome and treatment, and the features of each."""
+
+    outcome: Floats
+    treatment: Floats
+    for_outcome: Floats
+    for_treatment: Floats
+    group: Codes
+    unit: Codes
+
+
+def panel_dml(
+    table: pd.DataFrame,
+    covariates: list[str],
+    settings: PanelSettings,
+    group: str | None = None,
+    *,
+    seed: int,
+) -> PanelEffect:
+    """Effect of a treatment that changes over time, by cross-fitted residuals.
+
+    Parameters
+    ----------
+    table : DataFrame
+        ``unit_id``, ``time`` (whole numbers), ``outcome``, ``treatment`` and the covariates.
+    covariates : list of str
+    settings : PanelSettings
+    group : str, optional
+        Column of spatial blocks that folds and errors keep together; units by default.
+
+    Raises
+    ------
+    DataError
+        Missing values, a unit twice in a period, fewer than 10 groups, a treatment that never
+        changes within a unit.
+    """
+    ordered = _checked(table, covariates, group)
+    fed, n_dropped = _feed(ordered, covariates, settings.approach, group)
+    fold = _folds(fed.group, settings.n_folds, seed)
+    outcome = _predict(fed.for_outcome, fed.outcome, fold, fed.group, settings.learner, seed)
+    treatment = _predict(fed.for_treatment, fed.treatment, fold, fed.group, settings.learner, seed)
+    fits = _r2(fed.outcome, outcome), _r2(fed.treatment, treatment)
+    if settings.approach == "cre_general":
+        treatment = treatment + _unit_means(fed.treatment - treatment, fed.unit)
+    u, v = fed.outcome - outcome, fed.treatment - treatment
+    size = float(v @ v)
+    theta = float(v @ u) / size
+    sums = np.bincount(fed.group, v * (u - theta * v))
+    error = float(np.sqrt((sums**2).sum())) / size
+    n_groups = len(sums)
+    count(rows_used=len(u), rows_dropped=n_dropped, groups=n_groups)
+    method = f"panel DML, {settings.approach}, {settings.learner}, {n_groups} clusters"
+    effect = Effect(
+        theta, error, interval(theta, error, settings.level, n_groups), settings.level, method,
+        len(u), p_value=p_value(theta, error, n_groups),
+    )  # fmt: skip
+    return PanelEffect(effect, *fits, n_dropped)
+
+
+def learner_disagreement(fits: list[PanelEffect]) -> bool:
+    """Whether estimates differ by more than two of the larger standard errors (a flag, same name).
+
+    A learner that cannot represent the truth gives a confident wrong answer; so fit two families.
+    """
+    estimates = [fit.effect.estimate for fit in fits]
+    largest = max(fit.effect.std_error or 0.0 for fit in fits)
+    return max(estimates) - min(estimates) > 2 * largest
+
+
+def _checked(table: pd.DataFrame, covariates: list[str], group: str | None) -> pd.DataFrame:
+    """Sorted by unit and time."""
+    names = ["unit_id", "time", "outcome", "treatment", *covariates, *([group] if group else [])]
+    absent = [name for name in names if name not in table.columns]
+    if absent:
+        raise DataError(f"the panel has no column {', '.join(absent)}.", columns=absent)
+    missing = table[names].isna().sum()
+    if missing.any():
+        listed = ", ".join(f"{name} ({n})" for name, n in missing.items() if n)
+        raise DataError(f"the panel has missing values: {listed}. Fill or remove these rows.")
+    ordered = table[names].sort_values(["unit_id", "time"], kind="stable", ignore_index=True)
+    twice = ordered.duplicated(["unit_id", "time"])
+    if twice.any():
+        row = ordered[twice].iloc[0]
+        raise DataError(
+            f"unit {row['unit_id']} has several rows in period {row['time']} ({int(twice.sum())} such"
+            " rows). Keep one.", n=int(twice.sum()),
+        )  # fmt: skip
+    n_groups = ordered[group or "unit_id"].nunique()
+    if n_groups < FEWEST_UNITS:
+        raise DataError(f"{n_groups} groups are too few; {FEWEST_UNITS} are the least.", n=n_groups)
+    changes = ordered.groupby("unit_id")["treatment"].nunique()
+    if not (changes > 1).any():
+        raise DataError(
+            "the treatment is constant over time in every unit, so no unit can be compared with itself."
+            " Use a cross-sectional estimator."
+        )
+    return ordered
+
+
+def _feed(
+    table: pd.DataFrame, covariates: list[str], approach: Approach, group: str | None
+) -> tuple[_Fed, int]:
+    unit = np.asarray(pd.factorize(table["unit_id"])[0], dtype=np.intp)
+    block = np.asarray(pd.factorize(table[group or "unit_id"])[0], dtype=np.intp)
+    y, d = (table[name].to_numpy(dtype=float) for name in ("outcome", "treatment"))
+    x = table[covariates].to_numpy(dtype=float)
+    if approach == "fd_exact":
+        time = table["time"].to_numpy()
+        follows = np.flatnonzero((np.diff(unit) == 0) & (np.diff(time) == 1))
+        features = np.column_stack([x[follows + 1], x[follows]])
+        changes = [values[follows + 1] - values[follows] for values in (y, d)]
+        rows = follows + 1
+        fed = _Fed(changes[0], changes[1], features, features, _codes(block[rows]), unit[rows])
+        return fed, len(table) - len(rows)
+    means = np.column_stack([_unit_means(column, unit) for column in x.T])
+    if approach == "wg_approx":
+        y, d = (v - _unit_means(v, unit) + v.mean() for v in (y, d))
+        within = x - means + x.mean(axis=0)
+        return _Fed(y, d, within, within, block, unit), 0
+    general = np.column_stack([x, means])
+    own = general if approach == "cre_general" else np.column_stack([general, _unit_means(d, unit)])
+    return _Fed(y, d, general, own, block, unit), 0
+
+
+def _codes(values: Codes) -> Codes:
+    return np.asarray(np.unique(values, return_inverse=True)[1], dtype=np.intp)
+
+
+def _unit_means(values: Floats, unit: Codes) -> Floats:
+    """Mean of each row's unit."""
+    return (np.bincount(unit, values) / np.maximum(np.bincount(unit), 1))[unit]
+
+
+def _folds(group: Codes, n_folds: int, seed: int) -> Codes:
+    """(row,) fold; groups are dealt in random order."""
+    n_groups = int(group.max()) + 1
+    order = generator(seed, "panel", "folds").permutation(n_groups)
+    fold = np.empty(n_groups, dtype=np.intp)
+    fold[order] = np.arange(n_groups) % n_folds
+    return fold[group]
+
+
+def _predict(
+    features: Floats, target: Floats, fold: Codes, group: Codes, learner: Learner, seed: int
+) -> Floats:
+    """Out-of-fold predictions."""
+    found = np.empty(len(target))
+    for number in np.unique(fold):
+        test = fold == number
+        model = _model(learner, group[~test], seed)
+        found[test] = model.fit(features[~test], target[~test]).predict(features[test])
+    return found
+
+
+def _model(learner: Learner, group: Codes, seed: int) -> Any:
+    """Lasso on standardised features, penalty by grouped cross-validation; or boosted trees.
+
+    Many small trees: larger ones follow the noise of treatment and outcome apart, which biases the
+    slope of one residual on the other downwards.
+    """
+    if learner == "boosting":
+        from sklearn.ensemble import HistGradientBoostingRegressor
+
+        return HistGradientBoostingRegressor(
+            max_iter=200, max_leaf_nodes=4, early_stopping=False, random_state=seed % 2**32
+        )
+    from sklearn.linear_model import LassoCV
+    from sklearn.model_selection import GroupKFold
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    parts = list(GroupKFold(5).split(group, groups=group))
+    return make_pipeline(StandardScaler(), LassoCV(alphas=50, cv=parts))
+
+
+def _r2(target: Floats, predicted: Floats) -> float:
+    return float(1 - ((target - predicted) ** 2).sum() / ((target - target.mean()) ** 2).sum())
