@@ -66,6 +66,9 @@ def plan(
     found = make_plan(prepared)
     n_bytes = sum(path.stat().st_size for path in found.files if path.is_file())
     typer.echo(f"{config}: valid. Run folder {prepared.folder}")
+    if prepared.design is not None:
+        status = found.registration.status.replace("_", " ")
+        typer.echo(f"Registration: {status}. {found.registration.text}")
     typer.echo(f"Reads {len(found.files)} file(s), {n_bytes / 1e6:.1f} MB")
     for path in found.files:
         typer.echo(f"  {path.name}")

@@ -15,7 +15,13 @@ from eo_causal.core.random import generator
 from eo_causal.encode import losses
 from eo_causal.encode.attention import SequenceNetwork
 from eo_causal.encode.base import ChipBatch
-from eo_causal.encode.ivl import augment, instrument_basis, ivl_loss, turn_and_flip
+from eo_causal.encode.ivl import (
+    InstrumentSettings,
+    augment,
+    instrument_basis,
+    ivl_loss,
+    turn_and_flip,
+)
 from eo_causal.encode.small_networks import (
     StillNetwork,
     initialise,
@@ -26,7 +32,9 @@ from eo_causal.encode.small_networks import (
 from eo_causal.errors import ConfigError, ConvergenceError
 
 if TYPE_CHECKING:
-    from eo_causal.encode.train import Examples, TrainSettings
+    from eo_causal.encode.examples import Examples
+    from eo_causal.encode.joint import JointSettings
+    from eo_causal.encode.train import NetworkSettings, TrainSettings
 
 Network = StillNetwork | SequenceNetwork
 Images = NDArray[np.float32]
@@ -34,6 +42,29 @@ Prepare = Callable[[ChipBatch], tuple[Images, NDArray[np.bool_]]]
 Loss = Callable[[Tensor, Tensor, NDArray[np.float64]], Tensor]
 State = dict[str, NDArray[Any]]
 BRIGHTNESS, CONTRAST = 0.1, 0.2  # as in the augmentation of the reference software
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What training makes small: functions of outputs (n, output), target and instruments.
+
+    Attributes
+    ----------
+    training : callable
+        What steps follow; labels may be smoothed.
+    validation : callable
+        What decides the epoch.
+    risk : callable
+        What decides between fits: the squared error (of augmented images) for IVL, whose losses
+        cannot be compared between alphas; else the validation loss.
+    instruments : InstrumentSettings
+        Augmentations whose parameters the losses see.
+    """
+
+    training: Loss
+    validation: Loss
+    risk: Loss
+    instruments: InstrumentSettings
 
 
 @dataclass(frozen=True)
@@ -47,17 +78,13 @@ class Fitted:
         ``epoch``, ``training_loss``, ``validation_loss``.
     epoch : int
         The best one.
-    alpha : float or None
-        Of the IVL loss.
     risk : float
-        Squared error of the best epoch on the (augmented) validation part for IVL, whose losses
-        cannot be compared between alphas; else its validation loss.
+        Of the best epoch, on the validation part.
     """
 
     state: State
     history: list[dict[str, float]]
     epoch: int
-    alpha: float | None
     risk: float
 
 
@@ -71,11 +98,11 @@ class Batch:
 
 
 def train_network(
-    settings: "TrainSettings",
+    settings: "NetworkSettings",
     prepare: Prepare,
     training: "Examples",
     validation: "Examples",
-    alpha: float | None,
+    objective: Objective,
 ) -> Fitted:
     """Train from fresh weights until the validation loss stops falling.
 
@@ -85,8 +112,7 @@ def train_network(
         A batch of chips to normalised values without NaN and the frame mask.
     training, validation : Examples
         With standardised targets.
-    alpha : float or None
-        Of the IVL loss.
+    objective : Objective
 
     Raises
     ------
@@ -98,14 +124,13 @@ def train_network(
     optimiser = torch.optim.AdamW(
         network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
     )
-    loss = _loss(settings, training.target, alpha)
     history: list[dict[str, float]] = []
     best: Fitted | None = None
     for epoch in track(range(settings.epochs), "Training", total=settings.epochs):
         for group in optimiser.param_groups:
             group["lr"] = settings.learning_rate * _rate(epoch, settings)
-        seen = _train_epoch(network, optimiser, training, settings, prepare, loss, random)
-        held_out, risk = _validate(network, validation, settings, prepare, loss)
+        seen = _train_epoch(network, optimiser, training, settings, prepare, objective, random)
+        held_out, risk = _validate(network, validation, settings, prepare, objective)
         if not math.isfinite(seen + held_out):
             raise ConvergenceError(
                 f"the loss is not a number after epoch {epoch}. Lower train.learning_rate.",
@@ -113,28 +138,30 @@ def train_network(
             )
         history.append({"epoch": epoch, "training_loss": seen, "validation_loss": held_out})
         if best is None or held_out < history[best.epoch]["validation_loss"]:
-            best = Fitted(weights_of(network), history, epoch, alpha, risk)
+            best = Fitted(weights_of(network), history, epoch, risk)
         elif epoch - best.epoch >= settings.patience:
             break
     assert best is not None
     return best
 
 
-def build(settings: "TrainSettings", n_bands: int) -> Network:
+def build(settings: "NetworkSettings", n_bands: int) -> Network:
     """The network of the settings without values: on torch's meta device."""
     with torch.device("meta"):
         match settings.network:
             case "small_cnn":
-                return small_cnn(n_bands, outputs=1)
+                return small_cnn(n_bands, settings.outputs)
             case "small_vit":
-                return small_vit(n_bands, outputs=1)
+                return small_vit(n_bands, settings.outputs)
             case "single_filter":
-                return single_filter(n_bands, 1, settings.filter_width, settings.filters)
+                return single_filter(
+                    n_bands, settings.outputs, settings.filter_width, settings.filters
+                )
             case "attention":
-                return SequenceNetwork(n_bands, outputs=1)
+                return SequenceNetwork(n_bands, settings.outputs)
 
 
-def fresh(settings: "TrainSettings", n_bands: int) -> Network:
+def fresh(settings: "NetworkSettings", n_bands: int) -> Network:
     """The network with random weights, which depend on the seed only."""
     seed = int(generator(settings.seed, "train", "weights").integers(2**62))
     network = build(settings, n_bands).to_empty(device="cpu")
@@ -142,7 +169,7 @@ def fresh(settings: "TrainSettings", n_bands: int) -> Network:
     return network.to(device(settings))
 
 
-def load(settings: "TrainSettings", n_bands: int, state: State) -> Network:
+def load(settings: "NetworkSettings", n_bands: int, state: State) -> Network:
     """The network with given weights, in evaluation mode."""
     network = build(settings, n_bands)
     weights = {name: torch.tensor(value) for name, value in state.items()}
@@ -155,7 +182,7 @@ def evaluate(
     values: Images,
     frames: NDArray[np.bool_],
     years: NDArray[np.float64],
-    settings: "TrainSettings",
+    settings: "NetworkSettings",
 ) -> NDArray[np.float32]:
     """A network, or a method of one, on arrays."""
     with torch.no_grad(), _arithmetic(settings):
@@ -167,7 +194,7 @@ def tensors(
     values: Images,
     frames: NDArray[np.bool_],
     years: NDArray[np.float64],
-    settings: "TrainSettings",
+    settings: "NetworkSettings",
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Arrays on the device of the settings."""
     place = device(settings)
@@ -178,7 +205,7 @@ def tensors(
     )
 
 
-def device(settings: "TrainSettings") -> str:
+def device(settings: "NetworkSettings") -> str:
     """``cpu`` or ``cuda``.
 
     Raises
@@ -196,20 +223,19 @@ def _train_epoch(
     network: Network,
     optimiser: torch.optim.Optimizer,
     examples: "Examples",
-    settings: "TrainSettings",
+    settings: "NetworkSettings",
     prepare: Prepare,
-    loss: Loss,
+    objective: Objective,
     random: np.random.Generator,
 ) -> float:
     """One pass over the training part; the mean loss seen on the way."""
     network.train()
     n, total = len(examples.units), 0.0
     for rows in np.array_split(random.permutation(n), max(1, n // settings.batch_size)):
-        batch = _batch(examples, rows, settings, prepare, random, invariant=True)
+        batch = _batch(examples, rows, settings, prepare, objective, random, invariant=True)
         with _arithmetic(settings):
             outputs = network(*batch.inputs)
-        smoothed = batch.target * (1 - settings.label_smoothing) + settings.label_smoothing / 2
-        found = loss(outputs.float()[:, 0], smoothed, batch.instruments)
+        found = objective.training(outputs.float(), batch.target, batch.instruments)
         optimiser.zero_grad()
         torch.autograd.backward(found)
         torch.nn.utils.clip_grad_norm_(network.parameters(), settings.gradient_clip)
@@ -221,9 +247,9 @@ def _train_epoch(
 def _validate(
     network: Network,
     examples: "Examples",
-    settings: "TrainSettings",
+    settings: "NetworkSettings",
     prepare: Prepare,
-    loss: Loss,
+    objective: Objective,
 ) -> tuple[float, float]:
     """Loss and risk of the validation part; instruments are the same in every epoch."""
     network.eval()
@@ -231,29 +257,27 @@ def _validate(
     n = len(examples.units)
     outputs, targets, instruments = [], [], []
     for rows in np.array_split(np.arange(n), -(-n // settings.batch_size)):
-        batch = _batch(examples, rows, settings, prepare, random, invariant=False)
+        batch = _batch(examples, rows, settings, prepare, objective, random, invariant=False)
         with torch.no_grad(), _arithmetic(settings):
-            outputs.append(network(*batch.inputs).float()[:, 0])
+            outputs.append(network(*batch.inputs).float())
         targets.append(batch.target)
         instruments.append(batch.instruments)
-    prediction, target = torch.cat(outputs), torch.cat(targets)
-    found = float(loss(prediction, target, np.concatenate(instruments)))
-    if settings.loss != "ivl":
-        return found, found
-    return found, float(losses.mean_squared(prediction, target))
+    everything = torch.cat(outputs), torch.cat(targets), np.concatenate(instruments)
+    return float(objective.validation(*everything)), float(objective.risk(*everything))
 
 
 def _batch(
     examples: "Examples",
     rows: NDArray[np.intp],
-    settings: "TrainSettings",
+    settings: "NetworkSettings",
     prepare: Prepare,
+    objective: Objective,
     random: np.random.Generator,
     invariant: bool,
 ) -> Batch:
     chips = examples.batch(rows)
     values, frames = prepare(chips)
-    values, instruments = augment(values, settings.instruments, random)
+    values, instruments = augment(values, objective.instruments, random)
     if invariant:
         values = _varied(values, settings.invariant_to, random)
     inputs = tensors(values, frames, chips.years, settings)
@@ -273,6 +297,47 @@ def _varied(values: Images, words: tuple[str, ...], random: np.random.Generator)
     if "brightness" in words:
         values = values + random.uniform(-BRIGHTNESS, BRIGHTNESS, shape).astype(np.float32)
     return values
+
+
+def objective_of(
+    settings: "TrainSettings", training_target: NDArray[np.float64], alpha: float | None
+) -> Objective:
+    """The objective of a network with one output.
+
+    Parameters
+    ----------
+    training_target : (n,) array
+        Standardised.
+    alpha : float or None
+        Of the IVL loss.
+    """
+    loss = _loss(settings, training_target, alpha)
+    smoothing = settings.label_smoothing
+
+    def training(outputs: Tensor, target: Tensor, instruments: NDArray[np.float64]) -> Tensor:
+        return loss(outputs[:, 0], losses.smoothed(target, smoothing), instruments)
+
+    def validation(outputs: Tensor, target: Tensor, instruments: NDArray[np.float64]) -> Tensor:
+        return loss(outputs[:, 0], target, instruments)
+
+    def squared(outputs: Tensor, target: Tensor, _: NDArray[np.float64]) -> Tensor:
+        return losses.mean_squared(outputs[:, 0], target)
+
+    risk = squared if settings.loss == "ivl" else validation
+    return Objective(training, validation, risk, settings.instruments)
+
+
+def joint_objective(settings: "JointSettings") -> Objective:
+    """The objective of a network for treatment and outcomes."""
+    weights = settings.treatment_weight, settings.outcome_weight
+
+    def training(outputs: Tensor, target: Tensor, _: NDArray[np.float64]) -> Tensor:
+        return losses.joint(outputs, target, settings.label_smoothing, *weights)
+
+    def validation(outputs: Tensor, target: Tensor, _: NDArray[np.float64]) -> Tensor:
+        return losses.joint(outputs, target, 0.0, *weights)
+
+    return Objective(training, validation, validation, InstrumentSettings())
 
 
 def _loss(
@@ -296,13 +361,13 @@ def _loss(
             )
 
 
-def _rate(epoch: int, settings: "TrainSettings") -> float:
+def _rate(epoch: int, settings: "NetworkSettings") -> float:
     if settings.schedule == "constant":
         return 1.0
     return (1 + math.cos(math.pi * epoch / settings.epochs)) / 2
 
 
-def _arithmetic(settings: "TrainSettings") -> torch.autocast:
+def _arithmetic(settings: "NetworkSettings") -> torch.autocast:
     enabled = settings.precision == "bfloat16"
     return torch.autocast(device(settings), dtype=torch.bfloat16, enabled=enabled)
 

@@ -17,6 +17,38 @@ def log_loss(logit: Tensor, target: Tensor) -> Tensor:
     return functional.binary_cross_entropy_with_logits(logit, target)
 
 
+def smoothed(label: Tensor, smoothing: float) -> Tensor:
+    """Labels of 0 and 1 drawn towards 1/2 by a share of the way."""
+    return label * (1 - smoothing) + smoothing / 2
+
+
+def joint(
+    outputs: Tensor,
+    target: Tensor,
+    smoothing: float,
+    treatment_weight: float,
+    outcome_weight: float,
+) -> Tensor:
+    """Log loss of the treatment plus squared error of the outcome in the arm that was observed.
+
+    Parameters
+    ----------
+    outputs : (n, 3) tensor
+        Logit of treatment, outcome without and with treatment.
+    target : (n, 2) tensor
+        Treatment (0 or 1) and outcome.
+    smoothing : float
+        Of the treatment's labels.
+    treatment_weight, outcome_weight : float
+        Of the two parts.
+    """
+    logit, untreated, treated = outputs.unbind(dim=1)
+    treatment, outcome = target.unbind(dim=1)
+    observed = torch.where(treatment == 1, treated, untreated)
+    assignment = log_loss(logit, smoothed(treatment, smoothing))
+    return treatment_weight * assignment + outcome_weight * mean_squared(observed, outcome)
+
+
 def quintile_edges(target: NDArray[np.floating]) -> NDArray[np.float64]:
     """The six edges of the quintiles of a training target, fixed once for a fit."""
     return np.quantile(np.asarray(target, dtype=float), np.linspace(0, 1, 6))

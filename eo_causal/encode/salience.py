@@ -10,22 +10,21 @@ from numpy.typing import NDArray
 
 from eo_causal.core.progress import track
 from eo_causal.encode.base import ChipBatch, batches, check_chips
-from eo_causal.encode.train import ImageNetwork
+from eo_causal.encode.train import TrainedNetwork
 from eo_causal.errors import ConfigError, DataError, EOCausalWarning
 
 Floats = NDArray[np.float64]
 Predict = Callable[[xr.DataArray], Floats]
+Models = Sequence[tuple[TrainedNetwork, NDArray[np.intp]]]
 FLOOR = 1e-6  # so that the logarithm of a magnitude exists
 
 
-def gradient_salience(
-    models: Sequence[tuple[ImageNetwork, NDArray[np.intp]]], chips: xr.DataArray
-) -> xr.Dataset:
-    """Change of the output with each pixel, averaged over models that did not see the unit.
+def gradient_salience(models: Models, chips: xr.DataArray) -> xr.Dataset:
+    """Change of the first output with each pixel, averaged over models that did not see the unit.
 
     Parameters
     ----------
-    models : sequence of (ImageNetwork, positions)
+    models : sequence of (TrainedNetwork, positions)
         Each fold's network with the positions in ``chips`` of the units it did not see.
     chips : DataArray (unit, time, band, y, x)
 
@@ -33,8 +32,8 @@ def gradient_salience(
     -------
     Dataset (unit, time, y, x)
         ``magnitude`` = L2 over bands + 1e-6 and ``direction`` = mean over bands of
-        d output / d pixel: logits (``log_loss``) or units of the target, per unit of the chips. An
-        invalid pixel moves nothing.
+        d output / d pixel: logits (of treatment, or ``log_loss``) or units of the target, per unit
+        of the chips. An invalid pixel moves nothing.
 
     Raises
     ------
@@ -71,8 +70,8 @@ def gradient_salience(
     return xr.Dataset({name: (dims, values) for name, values in maps.items()}, coords=kept)
 
 
-def pixel_gradient(network: ImageNetwork, batch: ChipBatch) -> Floats:
-    """d output / d pixel, (unit, time, band, y, x), of a network in evaluation mode."""
+def pixel_gradient(network: TrainedNetwork, batch: ChipBatch) -> Floats:
+    """d first output / d pixel, (unit, time, band, y, x), of a network in evaluation mode."""
     import torch
 
     from eo_causal.encode.loop import tensors
@@ -81,8 +80,8 @@ def pixel_gradient(network: ImageNetwork, batch: ChipBatch) -> Floats:
     inputs, *rest = tensors(values, frames, batch.years, network.settings)
     inputs.requires_grad_()
     output = network.module()(inputs, *rest)
-    gradient = torch.autograd.grad(output.sum(), inputs)[0].cpu().numpy().astype(float)
-    scale = network.scale_ / network.normalisation_.sd[:, None, None]
+    gradient = torch.autograd.grad(output[:, 0].sum(), inputs)[0].cpu().numpy().astype(float)
+    scale = network.output_scale / network.normalisation_.sd[:, None, None]
     return np.where(np.isfinite(batch.values), gradient * scale, 0.0)
 
 
@@ -136,13 +135,13 @@ def occlusion_salience(
 
 
 def check_salience(
-    network: ImageNetwork, chips: xr.DataArray, seed: int = 0, largest: float = 0.5
+    models: TrainedNetwork | Models, chips: xr.DataArray, seed: int = 0, largest: float = 0.5
 ) -> float:
-    """Does the map depend on what the network learned?
+    """Does the map depend on what the networks learned?
 
     Parameters
     ----------
-    network : ImageNetwork
+    models : TrainedNetwork, or a sequence as of :func:`gradient_salience`
     chips : DataArray (unit, time, band, y, x)
     seed : int
         Of the random weights.
@@ -152,15 +151,15 @@ def check_salience(
     Returns
     -------
     float
-        Correlation of the magnitudes with those of the same network with random weights, mean over
+        Correlation of the magnitudes with those of the same networks with random weights, mean over
         units. A warning ``SalienceWarning`` when it is not below ``largest``.
     """
-    everyone = np.arange(chips.sizes["unit"])
-    maps = [
-        gradient_salience([(model, everyone)], chips)["magnitude"].to_numpy()
-        for model in (network, _randomised(network, seed))
-    ]
-    trained, random = (found.reshape(len(everyone), -1) for found in maps)
+    n_units = chips.sizes["unit"]
+    if isinstance(models, TrainedNetwork):
+        models = [(models, np.arange(n_units))]
+    others = [(_randomised(network, seed), unseen) for network, unseen in models]
+    maps = [gradient_salience(each, chips)["magnitude"].to_numpy() for each in (models, others)]
+    trained, random = (found.reshape(n_units, -1) for found in maps)
     correlation = float(
         np.mean([_correlation(*pair) for pair in zip(trained, random, strict=True)])
     )
@@ -196,7 +195,7 @@ def _corners(height: int, width: int, window: int, step: int) -> list[tuple[int,
     return [(top, left) for top in tops for left in lefts]
 
 
-def _randomised(network: ImageNetwork, seed: int) -> ImageNetwork:
+def _randomised(network: TrainedNetwork, seed: int) -> TrainedNetwork:
     from eo_causal.encode.loop import fresh, weights_of
 
     other = copy.copy(network)

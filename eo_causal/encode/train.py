@@ -2,8 +2,8 @@
 
 import hashlib
 import warnings
-from dataclasses import dataclass, replace
-from typing import Any, Literal, Self
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -23,8 +23,12 @@ from eo_causal.encode.base import (
     refuse_units,
     to_batch,
 )
+from eo_causal.encode.examples import Examples, check_binary, check_varies, divide, read_examples
 from eo_causal.encode.ivl import InstrumentSettings, alpha_draws, check_invariance
-from eo_causal.errors import ConfigError, DataError, EOCausalWarning, LeakageError
+from eo_causal.errors import ConfigError, DataError, EOCausalWarning
+
+if TYPE_CHECKING:
+    from eo_causal.encode.loop import Fitted
 
 Invariance = Literal["flips", "rotations", "brightness", "contrast"]
 State = dict[str, NDArray[Any]]
@@ -33,24 +37,16 @@ IN_MEMORY = 4 * 2**30  # bytes of chips that are read once, not in every epoch
 ASSUMPTION = "every augmentation is an identification assumption"
 
 
-class TrainSettings(Settings):
-    """How a network is trained."""
+class NetworkSettings(Settings):
+    """Which network, and how its training runs, whatever it is trained for."""
+
+    outputs: ClassVar[int] = 1
 
     network: Literal["small_cnn", "small_vit", "single_filter", "attention"] = Field(
         default="small_cnn", description="attention reads a sequence, the others one frame"
     )
-    loss: Literal["mean_squared", "log_loss", "quintile_bias", "ivl"] = Field(
-        default="mean_squared", description="log_loss for a 0/1 target, the others for a number"
-    )
     filter_width: int = Field(default=8, ge=1, description="width of single_filter, pixels")
     filters: int = Field(default=1, ge=1, description="number of filters of single_filter")
-    quintile_weight: float = Field(default=5.0, ge=0, description="lambda_b of quintile_bias")
-    alpha: float | None = Field(
-        default=None, gt=0, description="of ivl; best of ten draws on the hold-out when not given"
-    )
-    instruments: InstrumentSettings = Field(
-        default=InstrumentSettings(), description="augmentations of ivl"
-    )
     invariant_to: tuple[Invariance, ...] = Field(
         default=(), description=f"augmentations; {ASSUMPTION}"
     )
@@ -73,6 +69,21 @@ class TrainSettings(Settings):
     )
     seed: int = Field(default=0, ge=0, description="of weights, order and augmentations")
 
+
+class TrainSettings(NetworkSettings):
+    """How a network is trained for one target."""
+
+    loss: Literal["mean_squared", "log_loss", "quintile_bias", "ivl"] = Field(
+        default="mean_squared", description="log_loss for a 0/1 target, the others for a number"
+    )
+    quintile_weight: float = Field(default=5.0, ge=0, description="lambda_b of quintile_bias")
+    alpha: float | None = Field(
+        default=None, gt=0, description="of ivl; best of ten draws on the hold-out when not given"
+    )
+    instruments: InstrumentSettings = Field(
+        default=InstrumentSettings(), description="augmentations of ivl"
+    )
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         asked = any(self.instruments.model_dump().values())
@@ -87,39 +98,139 @@ class TrainSettings(Settings):
         return self
 
 
-@dataclass(frozen=True)
-class Examples:
-    """Images to learn from, by position in the chips, with their targets.
-
-    Attributes
-    ----------
-    chips : DataArray (unit, time, band, y, x)
-    units : (n,) positions in ``chips``; a position may occur more than once
-    target : (n,) float array
-    group : (n,) codes of the groups that the validation split keeps whole
-    """
-
-    chips: xr.DataArray
-    units: NDArray[np.intp]
-    target: NDArray[np.float64]
-    group: NDArray[np.intp]
-
-    def take(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> "Examples":
-        """Some of the rows."""
-        return Examples(self.chips, self.units[rows], self.target[rows], self.group[rows])
-
-    def batch(self, rows: NDArray[np.intp]) -> ChipBatch:
-        """Images of some rows, in memory."""
-        return to_batch(self.chips.isel(unit=self.units[rows]).compute())
-
-
-class ImageNetwork(Encoder):
-    """Predicts a target from chips, and encodes chips as its last hidden layer.
+class TrainedNetwork(Encoder):
+    """What all networks that are trained here share; as an encoder, their last hidden layer.
 
     Normalised per band with the constants of the training part; an invalid pixel is then 0, the
     mean of its band. Early stopping watches a validation part made of whole groups; the weights of
     its best epoch stay. Prediction runs in evaluation mode. The same settings and data give the
     same bytes on a processor with the same number of threads.
+
+    Attributes
+    ----------
+    settings : NetworkSettings
+    state_ : dict of arrays
+        Weights.
+    normalisation_ : Normalisation
+    bands_ : tuple of str
+    centre_, scale_ : float
+        Mean and standard deviation of the number to predict (0 and 1 where there is none).
+    history_ : DataFrame
+        One row an epoch.
+    metrics_ : dict
+        Best epoch, its validation loss, numbers of rows and groups.
+    """
+
+    name: ClassVar[str]
+    settings: NetworkSettings
+    state_: State
+    normalisation_: Normalisation
+    bands_: tuple[str, ...] = ()
+    centre_: float
+    scale_: float
+    history_: pd.DataFrame
+    metrics_: dict[str, Any]
+
+    @property
+    def output_scale(self) -> float:
+        """What 1 of the first output stands for: the scale of the target, 1 for a logit."""
+        return self.scale_
+
+    def outputs(self, chips: xr.DataArray) -> NDArray[np.float64]:
+        """(unit, output) values of the head: logits, or standardised numbers."""
+        check_chips(chips)
+        parts = [self._evaluate(batch, "forward") for batch in batches(chips)]
+        return np.concatenate([np.empty((0, self.settings.outputs)), *parts])
+
+    def encode(self, batch: ChipBatch) -> NDArray[np.float32]:
+        """(unit, feature) values of the last hidden layer."""
+        return self._evaluate(batch, "features")
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """``hidden_0`` and so on."""
+        from eo_causal.encode.loop import build
+
+        return tuple(f"hidden_{i}" for i in range(build(self.settings, 1).width))
+
+    def provenance(self) -> dict[str, Any]:
+        """Settings, weight hash, normalisation, target scale and metrics, as JSON values."""
+        from safetensors.numpy import save
+
+        return {
+            "name": self.name,
+            "settings": self.settings.model_dump(mode="json"),
+            "seed": self.settings.seed,
+            "weights_sha256": hashlib.sha256(save(self.state_)).hexdigest(),
+            "bands": list(self.bands_),
+            "normalisation": self.normalisation_.provenance(),
+            "target": {"centre": self.centre_, "scale": self.scale_},
+            "metrics": self.metrics_,
+        }
+
+    def module(self) -> Any:
+        """The torch network in evaluation mode, on the settings' device."""
+        from eo_causal.encode.loop import load
+
+        return load(self.settings, len(self.bands_), self.state_)
+
+    def inputs(self, batch: ChipBatch) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Normalised values without NaN, and the frame mask.
+
+        Raises
+        ------
+        DataError
+            Other bands than in training, several frames for a network of one, chips smaller than
+            the filter, or units without a valid frame.
+        """
+        check_bands(batch, self.bands_)
+        _check_shape(batch.values.shape, self.settings)
+        frames = batch.frames
+        refuse_units(batch, ~frames.any(axis=1), "have no valid frame")
+        values = self.normalisation_.apply(batch.values)
+        return np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0), frames
+
+    def _evaluate(self, batch: ChipBatch, method: str) -> NDArray[np.float32]:
+        from eo_causal.encode.loop import evaluate
+
+        values, frames = self.inputs(batch)
+        function = getattr(self.module(), method)
+        return evaluate(function, values, frames, batch.years, self.settings)
+
+    def _examples(
+        self,
+        chips: xr.DataArray,
+        targets: dict[str, Any],
+        units: NDArray[np.intp] | None,
+        groups: Any,
+    ) -> Examples:
+        """Rows to learn from; see :func:`examples.read_examples`."""
+        check_chips(chips)
+        _check_shape(chips.shape, self.settings)
+        return read_examples(chips, targets, units, groups, IN_MEMORY)
+
+    def _divide(self, examples: Examples) -> tuple[Examples, Examples]:
+        """Training and validation part; learns the normalisation from the former."""
+        settings, chips = self.settings, examples.chips
+        training, validation = divide(examples, settings.validation_share, settings.seed)
+        self.bands_ = tuple(map(str, chips["band"].values))
+        self.normalisation_ = Normalisation.fit(chips, np.unique(training.units))
+        return training, validation
+
+    def _keep(self, best: "Fitted", training: Examples, validation: Examples) -> None:
+        """Weights and history of a training run."""
+        self.state_, self.history_ = best.state, pd.DataFrame(best.history)
+        self.metrics_ = {
+            "best_epoch": best.epoch,
+            "validation_loss": best.history[best.epoch]["validation_loss"],
+            "n_training": len(training.units),
+            "n_validation": len(validation.units),
+            "n_groups": sum(len(np.unique(part.group)) for part in (training, validation)),
+        }
+
+
+class ImageNetwork(TrainedNetwork):
+    """Predicts a target from chips, and encodes chips as its last hidden layer.
 
     Parameters
     ----------
@@ -127,29 +238,15 @@ class ImageNetwork(Encoder):
 
     Attributes
     ----------
-    state_ : dict of arrays
-        Weights.
-    normalisation_ : Normalisation
-    bands_ : tuple of str
-    centre_, scale_ : float
-        Mean and standard deviation of the training target (0 and 1 for ``log_loss``).
-    history_ : DataFrame
-        One row an epoch.
     metrics_ : dict
-        Best epoch, its validation loss, numbers of rows and groups, alpha of ``ivl``.
+        As of :class:`TrainedNetwork`, and alpha of ``ivl``.
     """
 
-    state_: State
-    normalisation_: Normalisation
-    bands_: tuple[str, ...]
-    centre_: float
-    scale_: float
-    history_: pd.DataFrame
-    metrics_: dict[str, Any]
+    name = "image_network"
+    settings: TrainSettings
 
     def __init__(self, settings: TrainSettings | None = None) -> None:
         self.settings = settings or TrainSettings()
-        self.bands_ = ()
 
     def fit(  # type: ignore[override]  # a supervised encoder cannot do without its target
         self,
@@ -184,38 +281,28 @@ class ImageNetwork(Encoder):
         ConvergenceError
             The loss is not a number.
         """
-        from eo_causal.encode.loop import train_network
+        from eo_causal.encode.loop import objective_of, train_network
 
-        check_chips(chips)
         settings = self.settings
-        examples = _examples(chips, target, units, groups, settings)
-        _warn(settings)
-        held_out = _split(examples.group, settings)
-        training, validation = examples.take(~held_out), examples.take(held_out)
-        _check_varies(training.target, "the training part of the target")
-        self.bands_ = tuple(map(str, chips["band"].values))
-        self.normalisation_ = Normalisation.fit(examples.chips, np.unique(training.units))
+        examples = self._examples(chips, {"the target": target}, units, groups)
         regression = settings.loss != "log_loss"
+        if not regression:
+            check_binary(examples.target, "loss: log_loss needs a target")
+        warn_of_settings(settings)
+        training, validation = self._divide(examples)
+        check_varies(training.target, "the training part of the target")
         self.centre_ = float(training.target.mean()) if regression else 0.0
         self.scale_ = float(training.target.std()) if regression else 1.0
-        best = min(
-            (
-                train_network(
-                    settings, self.inputs, self._scaled(training), self._scaled(validation), alpha
-                )
-                for alpha in _alphas(settings)
-            ),
-            key=lambda fitted: fitted.risk,
-        )
-        self.state_, self.history_ = best.state, pd.DataFrame(best.history)
-        self.metrics_ = {
-            "best_epoch": best.epoch,
-            "validation_loss": best.history[best.epoch]["validation_loss"],
-            "n_training": len(training.units),
-            "n_validation": len(validation.units),
-            "n_groups": len(np.unique(examples.group)),
-            "alpha": best.alpha,
-        }
+        parts = self._scaled(training), self._scaled(validation)
+        fits = [
+            (alpha, train_network(
+                settings, self.inputs, *parts, objective_of(settings, parts[0].target, alpha)
+            ))
+            for alpha in _alphas(settings)
+        ]  # fmt: skip
+        alpha, best = min(fits, key=lambda fit: fit[1].risk)
+        self._keep(best, training, validation)
+        self.metrics_["alpha"] = alpha
         return self
 
     def predict(self, chips: xr.DataArray) -> NDArray[np.floating] | NDArray[np.int64]:
@@ -238,13 +325,7 @@ class ImageNetwork(Encoder):
 
     def logits(self, chips: xr.DataArray) -> NDArray[np.float64]:
         """(unit,) outputs of the head: logits, or the standardised target."""
-        check_chips(chips)
-        parts = [self._outputs(batch, "forward")[:, 0] for batch in batches(chips)]
-        return np.concatenate([np.empty(0), *parts])
-
-    def encode(self, batch: ChipBatch) -> NDArray[np.float32]:
-        """(unit, feature) values of the last hidden layer."""
-        return self._outputs(batch, "features")
+        return self.outputs(chips)[:, 0]
 
     def check_invariance(
         self, chips: xr.DataArray, instruments: InstrumentSettings, tolerance: float = 0.1
@@ -266,57 +347,6 @@ class ImageNetwork(Encoder):
         random = generator(self.settings.seed, "train", "invariance")
         return check_invariance(predict, values, instruments, random, tolerance)
 
-    @property
-    def feature_names(self) -> tuple[str, ...]:
-        """``hidden_0`` and so on."""
-        from eo_causal.encode.loop import build
-
-        return tuple(f"hidden_{i}" for i in range(build(self.settings, 1).width))
-
-    def provenance(self) -> dict[str, Any]:
-        """Settings, weight hash, normalisation, target scale and metrics, as JSON values."""
-        from safetensors.numpy import save
-
-        return {
-            "name": "image_network",
-            "settings": self.settings.model_dump(mode="json"),
-            "seed": self.settings.seed,
-            "weights_sha256": hashlib.sha256(save(self.state_)).hexdigest(),
-            "bands": list(self.bands_),
-            "normalisation": self.normalisation_.provenance(),
-            "target": {"centre": self.centre_, "scale": self.scale_},
-            "metrics": self.metrics_,
-        }
-
-    def module(self) -> Any:
-        """The torch network in evaluation mode, on the settings' device."""
-        from eo_causal.encode.loop import load
-
-        return load(self.settings, len(self.bands_), self.state_)
-
-    def inputs(self, batch: ChipBatch) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Normalised values without NaN, and the frame mask.
-
-        Raises
-        ------
-        DataError
-            Other bands than in training, several frames for a network of one, chips smaller than
-            the filter, or units without a valid frame.
-        """
-        check_bands(batch, self.bands_)
-        _check_shape(batch.values.shape, self.settings)
-        frames = batch.frames
-        refuse_units(batch, ~frames.any(axis=1), "have no valid frame")
-        values = self.normalisation_.apply(batch.values)
-        return np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0), frames
-
-    def _outputs(self, batch: ChipBatch, method: str) -> NDArray[np.float32]:
-        from eo_causal.encode.loop import evaluate
-
-        values, frames = self.inputs(batch)
-        function = getattr(self.module(), method)
-        return evaluate(function, values, frames, batch.years, self.settings)
-
     def _scaled(self, examples: Examples) -> Examples:
         target = (examples.target - self.centre_) / self.scale_
         return replace(examples, target=target)
@@ -328,91 +358,7 @@ def _alphas(settings: TrainSettings) -> list[float | None]:
     return [settings.alpha]
 
 
-def _examples(
-    chips: xr.DataArray,
-    target: Any,
-    units: NDArray[np.intp] | None,
-    groups: Any,
-    settings: TrainSettings,
-) -> Examples:
-    """Rows that can be learned from, or the error that says why not."""
-    _check_shape(chips.shape, settings)
-    positions = _positions(chips, units)
-    values = np.asarray(target, dtype=float)
-    if values.shape != positions.shape:
-        raise DataError(
-            f"the target has shape {values.shape}, not one value for each of {len(positions)}"
-            " units.", shape=values.shape, n_units=len(positions),
-        )  # fmt: skip
-    ids = np.asarray(chips["unit_id"])[positions].astype(str)
-    missing = ids[~np.isfinite(values)]
-    if len(missing):
-        raise DataError(
-            f"the target of {len(missing)} unit(s) is missing or infinite (first:"
-            f" {', '.join(missing[:3])}). Leave them out.", units=missing.tolist(),
-        )  # fmt: skip
-    _check_varies(values, "the target")
-    if settings.loss == "log_loss" and not np.isin(values, (0, 1)).all():
-        raise DataError(
-            f"loss: log_loss needs a target of 0 and 1, not {values[~np.isin(values, (0, 1))][0]:g}."
-        )
-    group = _groups(positions, groups)
-    used, rows = np.unique(positions, return_inverse=True)
-    part = chips.isel(unit=used)
-    if part.nbytes > IN_MEMORY:
-        return Examples(chips, positions, values, group)
-    return Examples(part.compute(), rows, values, group)
-
-
-def _positions(chips: xr.DataArray, units: NDArray[np.intp] | None) -> NDArray[np.intp]:
-    n = chips.sizes["unit"]
-    positions = np.arange(n) if units is None else np.asarray(units)
-    if positions.dtype.kind not in "iu" or not ((positions >= 0) & (positions < n)).all():
-        raise DataError(
-            f"units are positions from 0 to {n - 1} in the chips, as integers. Use np.flatnonzero"
-            " for a mask.", n_units=n,
-        )  # fmt: skip
-    return positions
-
-
-def _groups(positions: NDArray[np.intp], groups: Any) -> NDArray[np.intp]:
-    """Codes of the groups; an image belongs to one of them."""
-    codes, names = pd.factorize(positions if groups is None else np.asarray(groups))
-    if codes.shape != positions.shape:
-        raise DataError(f"groups have shape {codes.shape}, not ({len(positions)},).")
-    if (codes < 0).any():
-        raise DataError(f"{(codes < 0).sum()} unit(s) have no group. Name one for each.")
-    if len(names) < 2:
-        raise DataError(
-            "all units are in a single group, so none can be held out to stop training. Give"
-            " smaller groups."
-        )
-    shared = pd.Series(codes).groupby(positions).nunique()
-    if (shared > 1).any():
-        raise LeakageError(
-            f"{(shared > 1).sum()} image(s) lie in more than one group. Merge these groups.",
-            images=shared.index[shared > 1].tolist(),
-        )
-    return codes
-
-
-def _split(group: NDArray[np.intp], settings: TrainSettings) -> NDArray[np.bool_]:
-    """True for the validation part: whole groups, drawn at random."""
-    n_groups = int(group.max()) + 1
-    n_held_out = min(max(1, round(settings.validation_share * n_groups)), n_groups - 1)
-    order = generator(settings.seed, "train", "split").permutation(n_groups)
-    return np.isin(group, order[:n_held_out])
-
-
-def _check_varies(target: NDArray[np.float64], what: str) -> None:
-    if len(target) < 2 or (target == target[0]).all():
-        raise DataError(
-            f"{what} is constant over {len(target)} unit(s). Nothing can be learned from it; add"
-            " units, or lower train.validation_share.", n=len(target),
-        )  # fmt: skip
-
-
-def _check_shape(shape: tuple[int, ...], settings: TrainSettings) -> None:
+def _check_shape(shape: tuple[int, ...], settings: NetworkSettings) -> None:
     _, n_frames, _, height, width = shape
     if n_frames != 1 and settings.network != "attention":
         raise DataError(
@@ -426,8 +372,8 @@ def _check_shape(shape: tuple[int, ...], settings: TrainSettings) -> None:
         )  # fmt: skip
 
 
-def _warn(settings: TrainSettings) -> None:
-    """Warn of settings that change what a prediction means."""
+def warn_of_settings(settings: NetworkSettings) -> None:
+    """Warn, at the caller's caller, of settings that change what a prediction means."""
     changed = sorted(INTENSITY & set(settings.invariant_to))
     if changed:
         warnings.warn(

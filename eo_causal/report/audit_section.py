@@ -44,6 +44,13 @@ def registration_callouts(registration: AuditReport) -> list[Callout]:
     return [Callout("warning", "Changed after registration", registration.text)]
 
 
+def branded(table: pd.DataFrame, registration: AuditReport) -> pd.DataFrame:
+    """A table with the keys that changed after the design was frozen as a column, if any did."""
+    if registration.status != "warn":
+        return table
+    return table.assign(changed_after_registration=", ".join(registration.table["key"]))
+
+
 def _lines(block: pd.DataFrame) -> list[tuple[str, str, str, list[str]]]:
     columns = block[["line", "status", "text", "flags"]].itertuples(index=False, name=None)
     return [

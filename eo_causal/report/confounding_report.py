@@ -13,12 +13,13 @@ from eo_causal.audit.report import AuditReport, audit_block
 from eo_causal.core.display import show_number, show_p
 from eo_causal.core.settings import Settings
 from eo_causal.core.units import StudyUnits
-from eo_causal.encode.joint import NetworkFit
+from eo_causal.encode.network_fit import NetworkFit
 from eo_causal.estimate.arms import AteResult
 from eo_causal.estimate.ate import Estimator
 from eo_causal.report.audit_section import (
     audit_results,
     audit_table_block,
+    branded,
     registration_callouts,
 )
 from eo_causal.report.confounding_figures import write_figures
@@ -167,13 +168,14 @@ def write_confounding_report(
         tables["bounds"] = study.bounds
     if study.network is not None:
         tables |= {"networks": study.network.networks, "training": study.network.history}
+    registration = study.audits["registration"][0]
     for name, table in tables.items():
-        write_table(folder / "tables", name, table)
+        write_table(folder / "tables", name, branded(table, registration))
     pictures = write_figures(study, folder / "figures")
     page = Page(
         title=study.title, question=study.question, answer=answer,
         numbers=key_numbers(study, settings.units), sections=_sections(study, pictures),
-        callouts=registration_callouts(study.audits["registration"][0]),
+        callouts=registration_callouts(registration),
         footer=f"Run {study.provenance['run_id']}, eo_causal {study.provenance['versions']['eo_causal']}."
         " Every number on this page is also in results.json and the tables folder.",
     )  # fmt: skip

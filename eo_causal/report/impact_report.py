@@ -21,7 +21,7 @@ from eo_causal.impact.landcover import IntensityResult
 from eo_causal.impact.optics import DepthResult
 from eo_causal.impact.published import PublishedSettings
 from eo_causal.report import impact_figures, impact_sections
-from eo_causal.report.audit_section import audit_results, registration_callouts
+from eo_causal.report.audit_section import audit_results, branded, registration_callouts
 from eo_causal.report.html import KeyNumber, Page, render
 from eo_causal.report.impact_audit import impact_audits
 from eo_causal.report.maps import write_cog
@@ -331,7 +331,7 @@ def _write_tables(study: ImpactStudy, folder: Path, scale: float) -> None:
         for name in ("area", "interval", "category", "transition", "components"):
             tables[f"land_cover_{name}"] = getattr(study.land_cover, name)
     for name, table in tables.items():
-        write_table(folder, name, table)
+        write_table(folder, name, branded(table, study.registration))
 
 
 def _pm(effect: Effect) -> str:

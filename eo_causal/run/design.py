@@ -53,7 +53,7 @@ class Design(DesignBlocks):
         try:
             return handler(values)
         except ValidationError as error:
-            raise _mistake(error, "") from error
+            raise _mistake(error) from error
 
     @field_validator("design_specific", mode="before")
     @classmethod
@@ -64,13 +64,14 @@ class Design(DesignBlocks):
         try:
             return kind.model_validate(value)
         except ValidationError as error:
-            raise _mistake(error, "design_specific.") from error
+            raise _mistake(error, ("design_specific",)) from error
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         _check_estimand(self)
         _check_time_order(self)
         _check_columns(self)
+        _check_outcome(self)
         _check_inference(self)
         self.design_specific.check(self)
         return self
@@ -167,11 +168,10 @@ def _normal(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _mistake(error: ValidationError, prefix: str) -> DesignError:
+def _mistake(error: ValidationError, inside: tuple[str, ...] = ()) -> DesignError:
     """The first mistake pydantic found, as a DesignError."""
     item = error.errors()[0]
-    where = [str(part) for part in item["loc"]]
-    key = prefix + ".".join(where)
+    key = ".".join(map(str, (*inside, *item["loc"])))
     if item["type"] == "missing":
         return DesignError(f"design.{key} is missing. Add it.", key=key, value=None)
     value = item["input"]
@@ -219,8 +219,8 @@ def _check_columns(design: Design) -> None:
             refuse("confounders.tabular", column, "it is the outcome or the treatment. Remove it.")
 
 
-def _check_inference(design: Design) -> None:
-    outcome, result, inference = design.outcome, design.result, design.inference
+def _check_outcome(design: Design) -> None:
+    outcome, result = design.outcome, design.result
     if outcome.source == "map" and outcome.map_version is None:
         refuse("outcome.map_version", None, "source: map needs it. Say which version of the map.")
     if outcome.source == "map" and result and result.map_uncertainty_included is None:
@@ -232,5 +232,14 @@ def _check_inference(design: Design) -> None:
         for name in ("manski", "itb"):
             if name in design.sensitivity:
                 refuse("outcome.support", None, f"{name} needs the least and the largest value.")
+    elif not outcome.support[0] < outcome.support[1]:
+        refuse(
+            "outcome.support", list(outcome.support),
+            "the least value stands first, below the largest. Correct them.",
+        )  # fmt: skip
+
+
+def _check_inference(design: Design) -> None:
+    inference = design.inference
     if inference.se == "conley" and inference.cutoff_km is None:
         refuse("inference.cutoff_km", None, "se: conley needs it. Give a distance in km.")

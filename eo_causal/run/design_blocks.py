@@ -4,7 +4,7 @@ import re
 from typing import Annotated, Any, Literal, NoReturn
 
 import pandas as pd
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from eo_causal.core.settings import Settings
 from eo_causal.errors import DesignError
@@ -28,9 +28,6 @@ def _date(value: object) -> str:
 Date = Annotated[str, BeforeValidator(_date)]
 """A year, a month or a day, as ISO 8601 writes it."""
 
-Window = tuple[Date | None, Date | None]
-"""First and last date, both included; None = as far as the data go."""
-
 
 def first_moment(date: str) -> pd.Timestamp:
     """When a year, month or day begins."""
@@ -40,6 +37,17 @@ def first_moment(date: str) -> pd.Timestamp:
 def last_moment(date: str) -> pd.Timestamp:
     """When a year, month or day ends."""
     return pd.Period(date).end_time
+
+
+def _in_order(window: tuple[str | None, str | None]) -> tuple[str | None, str | None]:
+    first, last = window
+    if first is not None and last is not None and first_moment(first) > last_moment(last):
+        raise ValueError(f"it ends ({last}) before it begins ({first})")
+    return window
+
+
+Window = Annotated[tuple[Date | None, Date | None], AfterValidator(_in_order)]
+"""First and last date, both included; None = as far as the data go."""
 
 
 def refuse(key: str, value: Any, remedy: str) -> NoReturn:

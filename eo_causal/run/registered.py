@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from eo_causal.audit.report import AuditReport, not_run
+from eo_causal.core.artefacts import write_atomic
 from eo_causal.errors import IntegrityError, RegistrationError
 from eo_causal.run.design import Design, block_hash, canonical, design_hash
 
@@ -40,13 +41,17 @@ def freeze(design: Design, registry: Path) -> Path:
     text = json.dumps(record, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
     registry.mkdir(exist_ok=True)
     try:
-        with path.open("x", encoding="utf-8") as stream:
-            stream.write(text)
+        path.touch(exist_ok=False)
     except FileExistsError as error:
         raise RegistrationError(
             f"{path}: this design is frozen already, and a frozen design is never overwritten."
             f" Raise design.version (now {design.version}) and freeze that.", path=str(path),
         ) from error  # fmt: skip
+    try:
+        write_atomic(path, text.encode())
+    except BaseException:
+        path.unlink()  # an empty file would never be overwritten
+        raise
     return path
 
 

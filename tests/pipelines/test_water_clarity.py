@@ -114,6 +114,8 @@ def test_without_placebos_and_after_a_change_the_audit_says_so(tmp_path):
     changed = [row["key"] for row in results["design"]["registration"]["changed"]]
     assert changed == ["placebos"]
     assert "The design was changed after it was registered." in done.out
+    for path in (tmp_path / "runs" / "study" / "tables").glob("*.parquet"):
+        assert set(pd.read_parquet(path)["changed_after_registration"]) <= {"placebos"}, path.name
     page = (tmp_path / "runs" / "study" / "report.html").read_text()
     assert "<b>Changed after registration</b>" in page
 

@@ -1,7 +1,7 @@
 """Confounders that images show: what each estimator removes, and what coarse pixels or a wrong filter leave.
 
-Rows C-1, C-3 and C-4 with EO_CAUSAL_SIZE=full at 100 repetitions of 500 images; in CI at 8. There a
-target that says how large a mean may be is widened by what eight repetitions add to its Monte-Carlo error.
+Rows C-1, C-3 and C-4 with EO_CAUSAL_SIZE=full at 100 repetitions of 500 images; in CI at 5. There a
+target that says how large a mean may be is widened by what five repetitions add to its Monte-Carlo error.
 """
 
 import numpy as np
@@ -17,7 +17,7 @@ from eo_causal.simulate.pattern_study import (
 
 pytestmark = pytest.mark.statistics
 CHIPS = "imagery/uganda_yop/chips_trial_327x3x160x160.nc"
-FULL, SMALL = 100, 8
+FULL, SMALL = 100, 5
 
 
 @pytest.fixture(scope="module", params=["generated", "chips"])

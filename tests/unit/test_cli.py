@@ -90,6 +90,13 @@ def test_freeze_registers_a_design_once(typed, study, tmp_path):
     assert typed("freeze", "study.yaml", "--set", "design.version=2")[0] == 0
 
 
+def test_plan_says_whether_the_design_is_frozen(typed, study):
+    assert "Registration: not run. Not frozen" in typed("plan", "study.yaml")[1]
+    typed("freeze", "study.yaml")
+    assert "Registration: pass. As registered: study, version 1" in typed("plan", "study.yaml")[1]
+    assert "Registration" not in typed("plan", "demo/chips_and_embeddings")[1]
+
+
 def test_a_run_whose_design_changed_after_it_was_frozen_is_refused_before_it_reads(
     typed, study, tmp_path
 ):

@@ -3,6 +3,7 @@
 import inspect
 import json
 
+import cloudpickle
 import dask
 import numpy as np
 import pytest
@@ -93,6 +94,14 @@ def test_an_encoder_that_learns_nothing_encodes_once(chips, monkeypatch):
     np.testing.assert_array_equal(features(np.arange(3, 9)), first)
     plain = embed_chips(chips.isel(time=[0]), PixelStatsSettings(), seed=5)
     np.testing.assert_array_equal(first, plain.values)
+
+
+@pytest.mark.parametrize("settings", [SETTINGS, PixelStatsSettings()])
+def test_features_travel_to_workers_with_chips_that_stay_on_disk(chips, settings, tmp_path):
+    write_value(chips.isel(time=[0]).chunk(unit=3), xr.DataArray, tmp_path)
+    features = FoldFeatures(read_value(xr.DataArray, tmp_path), settings, seed=5)
+    sent = cloudpickle.loads(cloudpickle.dumps(features))
+    np.testing.assert_array_equal(sent(np.arange(6)), features(np.arange(6)))
 
 
 def test_the_key_names_chips_and_encoder(chips):

@@ -9,6 +9,7 @@ from eo_causal.impact.check import CheckResult
 from eo_causal.report.audit_section import (
     audit_results,
     audit_table_block,
+    branded,
     registration_callouts,
 )
 from eo_causal.report.html import Page, Section, render
@@ -23,8 +24,9 @@ BLOCK = audit_block(
     }
 )
 CHANGED = AuditReport(
-    "registration", "warn", "Changed since: alpha.", NOTHING, ("post_registration_change",)
-)
+    "registration", "warn", "Changed since: alpha.", pd.DataFrame({"key": ["alpha", "question"]}),
+    ("post_registration_change",),
+)  # fmt: skip
 
 
 def test_all_seven_lines_are_shown_with_their_status_escaped():
@@ -57,6 +59,14 @@ def test_a_change_after_registration_stands_at_the_top_of_the_page():
     assert "<b>Changed after registration</b>Changed since: alpha." in text
     assert text.index("Changed since") < text.index('<dl class="numbers">')
     assert registration_callouts(not_run("registration", "Not frozen.")) == []
+
+
+def test_every_table_of_a_changed_design_names_the_keys_and_others_stay_as_they_are():
+    table = pd.DataFrame({"effect": [1.0, 2.0]})
+    found = branded(table, CHANGED)
+    assert found["changed_after_registration"].tolist() == ["alpha, question"] * 2
+    assert list(table) == ["effect"]
+    assert branded(table, not_run("registration", "Not frozen.")) is table
 
 
 def checked(**passed):

@@ -44,6 +44,18 @@ def test_a_frozen_design_is_never_overwritten_but_a_new_version_stands_beside(re
     assert sorted(path.name for path in registry.iterdir()) == ["trial-1.json", "trial-2.json"]
 
 
+def test_a_full_disk_leaves_no_half_frozen_file(tmp_path, monkeypatch):
+    def full(path, data):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("eo_causal.run.registered.write_atomic", full)
+        with pytest.raises(OSError, match="No space left"):
+            freeze(design(), tmp_path / "registry")
+    assert not list((tmp_path / "registry").iterdir())
+    assert freeze(design(), tmp_path / "registry").is_file()
+
+
 def test_the_same_design_passes_and_one_without_a_file_says_not_frozen(registry, tmp_path):
     same = registration(design(), registry, allow_change=False)
     assert (same.status, same.flags) == ("pass", ())
