@@ -74,7 +74,7 @@ def plan(
         typer.echo(f"  {path.name}")
     for stage in found.planned:
         typer.echo(
-            f"  {'cached ' if stage.cached else 'compute'}  {stage.name:<16}{stage.function}"
+            f"  {'cached ' if stage.cached else 'compute'}  {stage.name:<24}  {stage.function}"
         )
 
 
@@ -308,7 +308,7 @@ def _show_begin(name: str, cached: bool) -> None:
 def _show_done(record: Any) -> None:
     counts = ", ".join(f"{n:,} {what.replace('_', ' ')}" for what, n in record.counts.items())
     how = "cached" if record.cached else f"{record.seconds:.1f} s"
-    _print(f"  {record.name:<14}{how:>8}  {counts}")
+    _print(f"  {record.name:<22}{how:>8}  {counts}")
     for item in record.warnings:
         _print(f"    {item['code']}: {item['message']}")
 

@@ -11,7 +11,6 @@ import geopandas
 from pydantic import Field, model_validator
 
 from eo_causal.audit.dates import precision_of
-from eo_causal.audit.placebo import negative_controls
 from eo_causal.audit.report import AuditReport, not_run
 from eo_causal.audit.sensitivity import SensitivitySettings, sensitivity_pack
 from eo_causal.audit.spatial import SurrogateSettings
@@ -20,6 +19,7 @@ from eo_causal.audit.study import (
     guard_chips,
     image_applicability,
     image_leakage,
+    moved_controls,
     spatial_audits,
 )
 from eo_causal.core.folds import Folds, FoldSettings, make_folds
@@ -31,7 +31,7 @@ from eo_causal.encode.store import FoldFeatures, embed_chips
 from eo_causal.estimate.arms import AteResult, AteSettings, estimate_ate
 from eo_causal.estimate.covariates import CovariateSettings, study_units
 from eo_causal.ingest.chip_settings import ChipSettings
-from eo_causal.ingest.chips import footprint_m
+from eo_causal.ingest.chips import footprint_m, image_keys
 from eo_causal.ingest.units import UnitSettings
 from eo_causal.report.confounding_report import (
     ConfoundingReportSettings,
@@ -178,10 +178,11 @@ def run(config: Config, stage: Stages) -> None:
     chips, known_to = chip_set.chips, precision_of(config.data.date_format)
     dates = stage("dates", guard_chips, chips, config.audit, known_to)
 
-    keys = chips["image_key"].to_numpy().astype(str).tolist()
+    keys = stage("image_keys", image_keys, chips)
     everyone = stage("study_units", study_units, places, config.study)
     units = stage("units_with_images", units_with_images, everyone, keys)
-    folds = stage("folds", make_folds, units, config.folds, chip_set.overlap, footprint_m(chips),
+    footprint = stage("footprint", footprint_m, chips)
+    folds = stage("folds", make_folds, units, config.folds, chip_set.overlap, footprint,
                   config.estimate.randomised)  # fmt: skip
     features = {
         name: FoldFeatures(chips, settings, config.seed)
@@ -198,18 +199,18 @@ def run(config: Config, stage: Stages) -> None:
     after = _images_after(config, places, stage, root)
     audits = {
         "leakage": (dates, *_leakage(units, folds, embedding, after, stage)),
-        "spatial": _spatial(config, units, folds, keys, features, result, stage),
+        "spatial": _spatial(config, units, keys, features, result, stage),
         "measurement_error": (
             not_run("measurement_error", "the outcome is a survey, not a map with errors of its own."),
         ),
         "placebo": _placebos(config, places, units, folds, keys, features, stage),
         "registration": (stage.registration,),
     }  # fmt: skip
-    nuisance = result.nuisance_of(config.arm)
-    sensitivity = stage("sensitivity", sensitivity_pack, units, nuisance,
-                        _without(config, result), config.audit.sensitivity)  # fmt: skip
-    scores = nuisance["aipw_score"].tolist()
-    applicable = stage("applicability", image_applicability, units, folds, embedding, scores)
+    without = {"the images": "tabular", "the covariates": f"image:{config.encoder}"}
+    sensitivity = stage("sensitivity", sensitivity_pack, units, result.nuisance, config.arm, without,
+                        config.audit.sensitivity)  # fmt: skip
+    applicable = stage("applicability", image_applicability, units, folds, embedding,
+                       result.nuisance, config.arm)  # fmt: skip
     audits |= {"sensitivity": sensitivity.reports, "applicability": (applicable,)}
 
     study = ConfoundingStudy(
@@ -249,21 +250,21 @@ def _leakage(
 def _spatial(
     config: Config,
     units: StudyUnits,
-    folds: Folds,
     keys: list[str],
     features: dict[str, FoldFeatures],
     result: AteResult,
     stage: Stages,
 ) -> tuple[AuditReport, ...]:
     """With folds in blocks, also against folds that part neighbours."""
-    random = None
-    if folds.kind == "spatial_block":
+    nuisance = None
+    observed = config.folds.kind == "auto" and not config.estimate.randomised
+    if observed or config.folds.kind == "spatial_block":
         settings = config.folds.model_copy(update={"kind": "image_key", "n_splits": 1})
         parted = stage("folds_random", make_folds, units, settings, None, 0.0, True)
         only = config.estimate.model_copy(update={"arms": (config.arm,), "estimators": ("aipw",)})
         found = stage("estimate_random", estimate_ate, units, parted, keys, features, {}, only)
-        random = found.nuisance_of(config.arm)["propensity"].tolist()
-    return stage("spatial", spatial_audits, units, result.nuisance_of(config.arm), random,
+        nuisance = found.nuisance
+    return stage("spatial", spatial_audits, units, result.nuisance, nuisance, config.arm,
                  config.audit.surrogates)  # fmt: skip
 
 
@@ -287,16 +288,5 @@ def _placebos(
         everyone = stage(f"units_{name}", study_units, places, settings)
         own = stage(f"with_images_{name}", units_with_images, everyone, keys)
         found = stage(f"estimate_{name}", estimate_ate, own, folds, keys, features, {}, only)
-        effects[name] = found.effect(config.arm)
-    return (stage("placebos", negative_controls, effects),)
-
-
-def _without(config: Config, result: AteResult) -> dict[str, list[float]]:
-    """Propensities of the arms that lack the images, or the covariates, of the headline arm."""
-    arms = {"the images": "tabular", "the covariates": f"image:{config.encoder}"}
-    known = set(result.arms["arm"]) - {config.arm}
-    return {
-        name: result.nuisance_of(arm)["propensity"].tolist()
-        for name, arm in arms.items()
-        if arm in known
-    }
+        effects[name] = found.effects
+    return (stage("placebos", moved_controls, effects, config.arm),)

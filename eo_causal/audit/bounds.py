@@ -43,6 +43,13 @@ class Sample:
         """Number of clusters."""
         return len(np.unique(self.cluster))
 
+    @property
+    def arm_scores(self) -> tuple[Floats, Floats]:
+        """(n,) AIPW scores of the mean outcome untreated, and treated."""
+        untreated = (1 - self.treatment) * (self.outcome - self.mu0) / (1 - self.propensity)
+        treated = self.treatment * (self.outcome - self.mu1) / self.propensity
+        return self.mu0 + untreated, self.mu1 + treated
+
 
 def upper_terms(
     treatment: Floats, outcome: Floats, propensity: Floats, quantile: Floats | float, odds: float
@@ -175,6 +182,52 @@ def implied_strength(full: Floats, without: Floats, share: float = 0.95) -> floa
     """
     logits = [np.log(values / (1 - values)) for values in (full, without)]
     return float(np.exp(np.quantile(np.abs(logits[0] - logits[1]), share)))
+
+
+def proxy_curve(
+    adjusted: Floats,
+    without: Floats,
+    cluster: NDArray[np.intp],
+    correlations: Sequence[float] = (1.0, 0.95, 0.9, 0.8, 0.7),
+    level: float = 0.95,
+) -> pd.DataFrame:
+    """The effect if images show the true confounder only with some correlation.
+
+    An image with correlation r leaves about 1 - r^2 of the confounding that only it could remove; so
+    what it did remove, ``without`` less ``adjusted``, is r^2 of it, and (1 - r^2) / r^2 of what it
+    removed is left.
+
+    Parameters
+    ----------
+    adjusted, without : (n,) arrays
+        AIPW scores of the arm with images and of the same arm without them.
+    cluster : (n,) array
+        Units whose errors may depend on each other.
+    correlations : sequence of float
+        r, above 0 and at most 1.
+    level : float
+        Of the intervals, from the paired scores.
+
+    Returns
+    -------
+    DataFrame
+        correlation, left (1 - r^2), estimate, lower, upper.
+
+    Raises
+    ------
+    ConfigError
+        A correlation of 0 or less, or above 1.
+    """
+    rows = []
+    for correlation in correlations:
+        if not 0 < correlation <= 1:
+            raise ConfigError(f"proxy curve: correlation {correlation:g} is not within (0, 1].")
+        left = 1 - correlation**2
+        scores = adjusted - left / correlation**2 * (without - adjusted)
+        estimate, error = float(scores.mean()), mean_std_error(scores, cluster)
+        lower, upper = interval(estimate, error, level, len(np.unique(cluster)))
+        rows.append((correlation, left, estimate, lower, upper))
+    return pd.DataFrame(rows, columns=["correlation", "left", "estimate", "lower", "upper"])
 
 
 def _bounds(sample: Sample, odds: float, level: float) -> dict[str, float]:

@@ -120,6 +120,8 @@ def _upper(
     from scipy.optimize import minimize_scalar
 
     radius, spread = divergence.largest(share), high - float(values.min())
+    if spread == 0:
+        return high
 
     def at(scale: float) -> float:
         least = high - scale * divergence.end

@@ -9,10 +9,12 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from eo_causal.audit.bounds import (
+    LARGEST_LAMBDA,
     Sample,
     breakdown_strength,
     implied_strength,
     manski_bounds,
+    proxy_curve,
     sensitivity_bounds,
 )
 from eo_causal.audit.divergence_bounds import divergence_bounds
@@ -21,11 +23,15 @@ from eo_causal.core.display import show_number, show_p
 from eo_causal.core.progress import count
 from eo_causal.core.settings import Settings
 from eo_causal.core.units import StudyUnits
+from eo_causal.core.variance import interval, mean_std_error
 
 Floats = NDArray[np.float64]
 Part = Literal["robustness_value", "e_value", "rosenbaum", "marginal", "manski", "divergence"]
 CALIPER = 0.2  # standard deviations of the logit propensity
 LARGEST_GAMMA = 20.0
+FEWEST_PAIRS = 10
+FEWEST_LEARNERS = 3
+IMAGES = "the images"
 
 
 class SensitivitySettings(Settings):
@@ -72,48 +78,78 @@ class SensitivityResult:
 
 def sensitivity_pack(
     units: StudyUnits,
-    nuisance: pd.DataFrame,
-    without: dict[str, list[float]],
+    nuisances: pd.DataFrame,
+    arm: str,
+    without: dict[str, str],
     settings: SensitivitySettings,
+    leading: list[float] | None = None,
+    learners: pd.DataFrame | None = None,
 ) -> SensitivityResult:
-    """All parts asked for, on the headline arm.
+    """All parts asked for, on the headline arm; with an arm without the images also the proxy curve.
+
+    A part warns when: the robustness value at alpha is not above the strongest benchmark; the E-value
+    of the interval is 1; Rosenbaum's Gamma is 1; the Lambda at zero is not above the largest that
+    leaving something out implies; images that show half of their confounder's variance would have
+    left the whole effect; learners differ by more than two standard errors. None fails.
 
     Parameters
     ----------
     units : StudyUnits
-    nuisance : DataFrame
-        Out-of-fold ``propensity`` (clipped), ``mu0``, ``mu1`` and ``fold``, in the order of the units.
+    nuisances : DataFrame
+        Out-of-fold ``propensity`` (clipped), ``mu0``, ``mu1`` and ``fold`` by ``arm``, in the order of
+        the units.
+    arm : str
+        Of the headline.
     without : dict
-        What was left out ("the images") -> propensities without it: the measure of strength.
+        What was left out ("the images") -> the arm without it: the measure of strength. Arms that are
+        not there are passed over.
     settings : SensitivitySettings
+    leading : list of float, optional
+        Leading component of the embedding by unit, a benchmark beside the covariates.
+    learners : DataFrame, optional
+        See :func:`learner_range`, which is run with it.
     """
-    propensity, mu0, mu1 = nuisance[["propensity", "mu0", "mu1"]].to_numpy(dtype=float).T
-    fold = nuisance["fold"].to_numpy(dtype=np.intp)
-    sample = Sample(units.treatment, units.outcome, propensity, mu0, mu1, fold, units.cluster)
-    level = 1 - settings.alpha
-    implied = {
-        name: implied_strength(sample.propensity, np.asarray(values))
-        for name, values in without.items()
+    by_arm = {str(name): rows for name, rows in nuisances.groupby("arm", sort=False)}
+    sample, level = _sample(units, by_arm[arm]), 1 - settings.alpha
+    others = {
+        name: _sample(units, by_arm[other])
+        for name, other in without.items()
+        if other in by_arm and other != arm
     }
     found, bounds = [], pd.DataFrame()
     if "robustness_value" in settings.parts:
-        found.append(_robustness(sample, units.covariates, settings.alpha))
+        observed = units.covariates
+        if leading is not None:
+            observed = observed.assign(**{"the leading component of the images": leading})
+        found.append(_robustness(sample, observed, settings.alpha))
     if "e_value" in settings.parts:
-        found.append(_e_value(sample))
+        found.append(_e_value(sample, level))
     if "rosenbaum" in settings.parts:
         found.append(rosenbaum_report(sample, settings.alpha))
     if "marginal" in settings.parts:
         bounds = sensitivity_bounds(sample, settings.odds, settings.support, level)
-        found.append(_marginal(sample, bounds, implied, level))
+        found.append(_marginal(sample, bounds, others, level))
     if "manski" in settings.parts:
         found.append(_manski(sample, settings.support, level))
     if "divergence" in settings.parts:
         found.append(_divergence(sample, settings.support))
+    if IMAGES in others:
+        found.append(_proxy(sample, others[IMAGES], level))
+    if learners is not None:
+        found.append(learner_range(learners))
     count(sensitivity_parts=len(found))
     return SensitivityResult(tuple(found), bounds)
 
 
-def robustness_value(t: float, df: float, q: float = 1.0, alpha: float | None = None) -> float:
+def _sample(units: StudyUnits, nuisance: pd.DataFrame) -> Sample:
+    propensity, mu0, mu1 = nuisance[["propensity", "mu0", "mu1"]].to_numpy(dtype=float).T
+    fold = nuisance["fold"].to_numpy(dtype=np.intp)
+    return Sample(units.treatment, units.outcome, propensity, mu0, mu1, fold, units.cluster)
+
+
+def robustness_value(
+    t: float, df: float, q: float = 1.0, alpha: float | None = None, inflation: float = 1.0
+) -> float:
     """Partial R2 with treatment and outcome a confounder needs to take q of the estimate away.
 
     Parameters
@@ -126,6 +162,8 @@ def robustness_value(t: float, df: float, q: float = 1.0, alpha: float | None = 
         Share of the estimate.
     alpha : float, optional
         To make it insignificant at this level instead.
+    inflation : float
+        A standard error that allows for clusters, over the one in ``t``, which does not.
 
     Notes
     -----
@@ -136,9 +174,17 @@ def robustness_value(t: float, df: float, q: float = 1.0, alpha: float | None = 
 
     f = q * abs(t) / np.sqrt(df)
     if alpha is not None:
-        f -= student.ppf(1 - alpha / 2, df - 1) / np.sqrt(df - 1)
-    if not f > 0:
-        return 0.0
+        f -= inflation * student.ppf(1 - alpha / 2, df - 1) / np.sqrt(df - 1)
+    return _equal_strength(f) if f > 0 else 0.0
+
+
+def benchmark_strength(r2_outcome: float, r2_treatment: float) -> float:
+    """The partial R2, the same with both, whose bias is that of these two; what an RV compares to."""
+    return _equal_strength(float(np.sqrt(r2_outcome * r2_treatment / (1 - r2_treatment))))
+
+
+def _equal_strength(f: float) -> float:
+    """R that solves R / sqrt(1 - R) = f."""
     return float((np.sqrt(f**4 + 4 * f**2) - f**2) / 2)
 
 
@@ -220,23 +266,63 @@ def matched_pairs(treatment: Floats, propensity: Floats) -> NDArray[np.intp]:
 
 
 def rosenbaum_report(sample: Sample, alpha: float) -> AuditReport:
-    """Matched pairs and the Gamma at which their signed-rank test is no longer significant."""
+    """Matched pairs and the Gamma at which their two-sided signed-rank test passes alpha.
+
+    Two-sided: twice the p towards the AIPW effect. The direction comes from the data, so one side
+    alone would find an effect of nothing in 2 alpha of all studies.
+    """
     pairs = matched_pairs(sample.treatment, sample.propensity)
-    if len(pairs) < 10:
-        return not_run("rosenbaum", f"only {len(pairs)} pairs could be matched on the propensity")
+    untreated, treated = sample.arm_scores
     differences = sample.outcome[pairs[:, 0]] - sample.outcome[pairs[:, 1]]
-    signed = differences if np.median(differences) >= 0 else -differences
-    gamma, p = rosenbaum_gamma(signed, alpha), rosenbaum_p(signed)
-    text = (
-        f"In {len(pairs):,} pairs matched on the propensity the signed-rank test gives p {show_p(p)};"
-        f" it stays below {alpha:g} while hidden differences move the odds within pairs by less than"
-        f" Γ = {show_number(gamma)}."
-    )
+    signed = differences if treated.mean() >= untreated.mean() else -differences
+    n_differ = int((differences != 0).sum())
+    if n_differ < FEWEST_PAIRS:
+        reason = (
+            f"only {n_differ} of {len(pairs)} pairs matched on the propensity differ in outcome"
+        )
+        return not_run("rosenbaum", f"{reason}; the signed-rank test needs {FEWEST_PAIRS}.")
+    gamma, p = rosenbaum_gamma(signed, alpha / 2), min(1.0, 2 * rosenbaum_p(signed))
+    text = f"In {len(pairs):,} pairs matched on the propensity the signed-rank test gives p {show_p(p)}"
+    if gamma == 1:
+        text += ", so that no hidden difference is needed to explain it."
+    else:
+        text += (
+            f"; it stays below {alpha:g} while hidden differences move the odds within pairs by less"
+            f" than Γ = {_shown(gamma, LARGEST_GAMMA)}."
+        )
     table = pd.DataFrame(
         {"check": ["rosenbaum"], "n_pairs": len(pairs), "p_value": p, "gamma": gamma}
     )
     status: Literal["pass", "warn"] = "pass" if gamma > 1 else "warn"
     return AuditReport("rosenbaum", status, text, table.replace(np.inf, np.nan))
+
+
+def learner_range(table: pd.DataFrame) -> AuditReport:
+    """Smallest and largest AIPW estimate over all pairs of learners.
+
+    Parameters
+    ----------
+    table : DataFrame
+        propensity, outcome (names of learners), estimate, std_error; one row a pair. With fewer
+        than three of either, or a pair that is missing, the audit is not run.
+    """
+    sizes = [table[column].nunique() for column in ("propensity", "outcome")]
+    pairs = len(table[["propensity", "outcome"]].drop_duplicates())
+    if min(sizes) < FEWEST_LEARNERS or pairs < sizes[0] * sizes[1]:
+        return not_run(
+            "learner_range",
+            f"{pairs} pairs of {sizes[0]} propensity and {sizes[1]} outcome learners; it takes all"
+            f" pairs of at least {FEWEST_LEARNERS} and {FEWEST_LEARNERS}.",
+        )
+    low, high = float(table["estimate"].min()), float(table["estimate"].max())
+    errors = (high - low) / float(table["std_error"].max())
+    differ = not errors <= 2
+    text = (
+        f"Over {pairs} pairs of {sizes[0]} propensity and {sizes[1]} outcome learners the effect lies"
+        f" between {show_number(low)} and {show_number(high)}, {errors:.1f} standard errors apart."
+    )
+    flags = ("learner_disagreement",) if differ else ()
+    return AuditReport("learner_range", "warn" if differ else "pass", text, table, flags)
 
 
 def _robustness(sample: Sample, covariates: pd.DataFrame, alpha: float) -> AuditReport:
@@ -245,16 +331,19 @@ def _robustness(sample: Sample, covariates: pd.DataFrame, alpha: float) -> Audit
     treated, moved = sample.treatment - sample.propensity, sample.outcome - expected
     estimate = float(treated @ moved / (treated @ treated))
     df = len(treated) - 2
-    error = float(np.sqrt(((moved - estimate * treated) ** 2).sum() / df / (treated @ treated)))
+    left = moved - estimate * treated
+    error = float(np.sqrt(left @ left / df / (treated @ treated)))
+    clustered = mean_std_error(treated * left / (treated**2).mean(), sample.cluster)
     t = estimate / error
-    value, significant = robustness_value(t, df), robustness_value(t, df, alpha=alpha)
+    value = robustness_value(t, df)
+    significant = robustness_value(t, df, alpha=alpha, inflation=clustered / error)
     rows = [
         {"check": "robustness value", "value": value},
         {"check": f"robustness value at {alpha:g}", "value": significant},
     ]
     strongest = None
     for name, (r2_treatment, r2_outcome) in _benchmarks(sample, covariates).items():
-        both = float(np.sqrt(r2_treatment * r2_outcome))
+        both = benchmark_strength(r2_outcome, r2_treatment)
         rows.append({"check": f"as strong as {name}", "value": both})
         if strongest is None or both > strongest[1]:
             strongest = (name, both)
@@ -264,7 +353,7 @@ def _robustness(sample: Sample, covariates: pd.DataFrame, alpha: float) -> Audit
     )
     weak = not significant > 0
     if strongest is not None:
-        text += f" The strongest covariate, {strongest[0]}, explains {strongest[1]:.1%} (geometric mean)."
+        text += f" One as strong as {strongest[0]} would explain {strongest[1]:.1%}."
         weak = not significant > strongest[1]
     return AuditReport("robustness_value", "warn" if weak else "pass", text, pd.DataFrame(rows))
 
@@ -292,29 +381,53 @@ def _partial(one: Floats, other: Floats, given: Floats) -> float:
     return float((left @ right) ** 2 / size) if size > 1e-20 else 0.0
 
 
-def _e_value(sample: Sample) -> AuditReport:
-    spread = float(sample.outcome.std())
-    effect = _aipw(sample)
-    ratio = approximate_risk_ratio(effect / spread)
-    value = e_value(ratio)
+def _e_value(sample: Sample, level: float) -> AuditReport:
+    """Of the estimate, and of the end of its interval that is nearer to no effect."""
+    untreated, treated = sample.arm_scores
+    means = float(untreated.mean()), float(treated.mean())
+    if np.isin(sample.outcome, (0, 1)).all():
+        if not min(means) > 0:
+            return not_run(
+                "e_value", f"the mean of an arm is {min(means):.3g}, so no ratio exists."
+            )
+        log_ratio = float(np.log(means[1] / means[0]))
+        influence = treated / means[1] - untreated / means[0]
+    else:
+        scale = np.log(approximate_risk_ratio(1.0)) / sample.outcome.std()
+        influence = scale * (treated - untreated)
+        log_ratio = float(influence.mean())
+    error = mean_std_error(influence, sample.cluster)
+    ends = interval(log_ratio, error, level, sample.n_clusters)
+    nearer = 0.0 if ends[0] <= 0 <= ends[1] else min(ends, key=abs)
+    ratio = float(np.exp(log_ratio))
+    value, of_interval = e_value(ratio), e_value(float(np.exp(nearer)))
     text = (
         f"As a risk ratio the effect is about {show_number(ratio)}; a hidden confounder would need risk"
-        f" ratios of {show_number(value)} with treatment and with outcome to explain it away (E-value)."
+        f" ratios of {show_number(value)} with treatment and with outcome to explain it away"
+        f" (E-value), and of {show_number(of_interval)} to bring no effect into its interval."
     )
-    table = pd.DataFrame({"check": ["e_value"], "risk_ratio": ratio, "e_value": value})
-    return AuditReport("e_value", "pass", text, table)
+    table = pd.DataFrame(
+        {"check": ["e_value"], "risk_ratio": ratio, "e_value": value, "of_interval": of_interval}
+    )
+    return AuditReport("e_value", "pass" if of_interval > 1 else "warn", text, table)
 
 
 def _marginal(
-    sample: Sample, bounds: pd.DataFrame, implied: dict[str, float], level: float
+    sample: Sample, bounds: pd.DataFrame, others: dict[str, Sample], level: float
 ) -> AuditReport:
+    """Against what leaving parts out implies for 95 % of the units; for all of them in the table."""
     breakdown = breakdown_strength(sample, level)
-    rows = [{"check": "interval reaches zero", "lambda": breakdown}]
-    rows += [{"check": f"leaving out {name}", "lambda": value} for name, value in implied.items()]
+    rows: list[dict[str, str | float]] = [{"check": "interval reaches zero", "lambda": breakdown}]
+    implied = {}
+    for name, other in others.items():
+        implied[name], largest = (
+            implied_strength(sample.propensity, other.propensity, share) for share in (0.95, 1.0)
+        )
+        rows.append({"check": f"leaving out {name}", "lambda": implied[name], "largest": largest})
     strongest = max(implied.values(), default=1.0)
     text = (
         f"The interval holds zero once a hidden confounder may move the odds of treatment by a factor"
-        f" of Λ = {show_number(breakdown)}."
+        f" of Λ = {_shown(breakdown, LARGEST_LAMBDA)}."
     )
     if implied:
         said = ", ".join(f"{name} {show_number(value)}" for name, value in implied.items())
@@ -353,8 +466,23 @@ def _divergence(sample: Sample, support: tuple[float, float] | None) -> AuditRep
     return AuditReport("divergence", "pass", text, table)
 
 
-def _aipw(sample: Sample) -> float:
-    treated, e = sample.treatment, sample.propensity
-    scores = sample.mu1 - sample.mu0 + treated * (sample.outcome - sample.mu1) / e
-    scores -= (1 - treated) * (sample.outcome - sample.mu0) / (1 - e)
-    return float(scores.mean())
+def _proxy(sample: Sample, without: Sample, level: float) -> AuditReport:
+    """What is left of the effect if the images show only a part of their confounder."""
+    scores, blind = (one.arm_scores[1] - one.arm_scores[0] for one in (sample, without))
+    curve = proxy_curve(scores, blind, sample.cluster, level=level)
+    kept, removed = float(scores.mean()), float((blind - scores).mean())
+    critical = float(np.sqrt(removed / (removed + kept))) if removed * kept > 0 else 0.0
+    text = f"The images moved the effect from {show_number(kept + removed)} to {show_number(kept)}."
+    if critical > 0:
+        text += (
+            f" If they show their confounder with a correlation of only {critical:.2f}, what they left"
+            " of it would explain the rest."
+        )
+    else:
+        text += " They did not bring it towards zero, so what they left would not explain it."
+    weak = critical**2 > 0.5
+    return AuditReport("proxy", "warn" if weak else "pass", text, curve.assign(check="proxy"))
+
+
+def _shown(value: float, largest: float) -> str:
+    return show_number(value) if np.isfinite(value) else f"{largest:g}, the largest tried"

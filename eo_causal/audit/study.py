@@ -11,6 +11,7 @@ from pydantic import Field
 from eo_causal.audit.applicability import AreaOfApplicability, applicability_report
 from eo_causal.audit.dates import Precision, date_guard, scenes_of_chips
 from eo_causal.audit.leakage import leakage_gap
+from eo_causal.audit.placebo import negative_controls
 from eo_causal.audit.report import AuditReport, not_run
 from eo_causal.audit.spatial import (
     SurrogateSettings,
@@ -18,6 +19,7 @@ from eo_causal.audit.spatial import (
     residual_moran,
     surrogate_field_test,
 )
+from eo_causal.core.effect import Effect
 from eo_causal.core.folds import Folds
 from eo_causal.core.settings import Settings
 from eo_causal.core.units import StudyUnits
@@ -82,10 +84,36 @@ def image_leakage(
     return AuditReport(found.name, "pass", text, found.table, found.flags)
 
 
+def moved_controls(effects: dict[str, pd.DataFrame], arm: str) -> AuditReport:
+    """Effects on outcomes that were fixed before the treatment; see :func:`negative_controls`.
+
+    Parameters
+    ----------
+    effects : dict
+        Outcome -> table of effects: arm, estimator, estimate, std_error, lower, upper, n.
+    arm : str
+        Of the headline, by AIPW.
+    """
+    found = {}
+    for name, table in effects.items():
+        row = table[(table["arm"] == arm) & (table["estimator"] == "aipw")].iloc[0]
+        ends = (float(row["lower"]), float(row["upper"]))
+        found[name] = Effect(
+            float(row["estimate"]),
+            float(row["std_error"]),
+            ends,
+            0.95,
+            f"aipw, {arm}",
+            int(row["n"]),
+        )
+    return negative_controls(found)
+
+
 def spatial_audits(
     units: StudyUnits,
-    nuisance: pd.DataFrame,
-    random_propensity: list[float] | None,
+    nuisances: pd.DataFrame,
+    parted: pd.DataFrame | None,
+    arm: str,
     settings: SurrogateSettings,
     *,
     seed: int,
@@ -95,12 +123,15 @@ def spatial_audits(
     Parameters
     ----------
     units : StudyUnits
-    nuisance : DataFrame
-        Out-of-fold ``propensity``, ``mu0``, ``mu1`` and ``aipw_score`` of the headline arm, in the
-        order of the units.
-    random_propensity : list or None
-        Propensities with folds that part neighbours; None where folds are no spatial blocks.
+    nuisances : DataFrame
+        Out-of-fold ``propensity``, ``mu0``, ``mu1`` and ``aipw_score`` by ``arm``, in the order of the
+        units.
+    parted : DataFrame or None
+        The same with folds that part neighbours; None where folds are no spatial blocks.
+    arm : str
+        Of the headline.
     """
+    nuisance = nuisances[nuisances["arm"] == arm]
     places = units.coordinates
     if places is None:
         return (not_run("surrogate_field", NO_PLACES),)
@@ -115,13 +146,20 @@ def spatial_audits(
         ),
         residual_moran(outcome - np.where(treatment == 1, mu1, mu0), places, seed=seed),
     ]  # fmt: skip
-    if random_propensity is not None:
-        audits.append(block_gap(treatment, np.asarray(random_propensity), propensity))
+    if parted is not None:
+        random = parted.loc[parted["arm"] == arm, "propensity"].to_numpy(dtype=float)
+        audits.append(block_gap(treatment, random, propensity))
     return tuple(audits)
 
 
 def image_applicability(
-    units: StudyUnits, folds: Folds, embedding: xr.DataArray, scores: list[float], *, seed: int
+    units: StudyUnits,
+    folds: Folds,
+    embedding: xr.DataArray,
+    nuisances: pd.DataFrame,
+    arm: str,
+    *,
+    seed: int,
 ) -> AuditReport:
     """Do treated places look like places that were not treated, and the other way round?
 
@@ -131,9 +169,12 @@ def image_applicability(
 
     Parameters
     ----------
-    scores : list of float
-        AIPW scores of the units, to be averaged with and without those outside.
+    nuisances : DataFrame
+        ``aipw_score`` by ``arm``, in the order of the units: averaged with and without those outside.
+    arm : str
+        Of the headline.
     """
+    scores = nuisances.loc[nuisances["arm"] == arm, "aipw_score"].to_numpy(dtype=float)
     rows = pd.DataFrame(_components(rows_of_units(units, embedding)))
     fold = folds.table["fold_of_unit"].to_numpy()[0]
     treated = units.treatment == 1
@@ -141,7 +182,7 @@ def image_applicability(
     for own in (treated, ~treated):
         area = AreaOfApplicability.fit(rows[own], fold[own], seed=seed)
         inside[~own] = area.inside(rows[~own])
-    return applicability_report(inside, np.asarray(scores))
+    return applicability_report(inside, scores)
 
 
 def rows_of_units(units: StudyUnits, embedding: xr.DataArray) -> Floats:

@@ -112,10 +112,6 @@ class AteResult:
     splits: pd.DataFrame
     level: float = 0.95
 
-    def nuisance_of(self, arm: str) -> pd.DataFrame:
-        """Nuisances of one arm, in the order of the units."""
-        return self.nuisance[self.nuisance["arm"] == arm].reset_index(drop=True)
-
     def effect(self, arm: str, estimator: str = "aipw", units: str = "1") -> Effect:
         """One row of ``effects``.
 

@@ -232,6 +232,11 @@ def _coordinates(
     return xr.Dataset(coords=coordinates, attrs=attrs)
 
 
+def image_keys(chips: xr.DataArray) -> list[str]:
+    """Keys of chips, in their order."""
+    return list(map(str, chips["image_key"].to_numpy()))
+
+
 def footprint_m(chips: xr.DataArray) -> float:
     """Width of a chip on the ground, the longer side; degrees are taken at the equator."""
     steps = chips.attrs.get("resolution") or [chips.attrs["resolution_m"]]

@@ -83,6 +83,8 @@ def chip_stages(
         inputs = stage.inputs([file], data.lock)
         return Imagery(stage(f"chips{suffix}", read_chip_file, inputs, data.chips), None)
     scenes = data.scenes if root is None else data.scenes.below(root)
-    files = stage.inputs(catalog_paths(scenes, policy=stage.policy), data.lock)
+    planned = root is not None and not Path(root).exists()  # a plan: nothing is simulated yet
+    paths = [] if planned else catalog_paths(scenes, policy=stage.policy)
+    files = stage.inputs(paths, data.lock)
     catalog = stage(f"catalog{suffix}", find_scenes, files, data.scenes)
     return Imagery(stage(f"chips{suffix}", cut_scenes, catalog, files, units, settings), catalog)

@@ -12,7 +12,7 @@ import xarray as xr
 from eo_causal.core.folds import FoldSettings, make_folds
 from eo_causal.encode.joint import JointSettings, cross_fit_network
 from eo_causal.errors import EOCausalWarning
-from eo_causal.estimate.ate import aipw, difference_in_means, hajek
+from eo_causal.estimate.ate import aipw, hajek
 from eo_causal.estimate.nuisance import NuisanceSettings, cross_fit
 from eo_causal.estimate.propensity import clip
 from eo_causal.simulate.confounding import tutorial
@@ -71,22 +71,21 @@ def by_band_statistics(world, seed, n_folds):
 
 
 def filter_study(images, n, seeds, n_folds, **changes):
-    """Mean biases over worlds: without adjustment; Hajek and AIPW by network and by statistics."""
+    """(world, estimator) biases of Hajek and AIPW: by network, and by statistics of bands."""
     settings = FILTERS.model_copy(update=changes)
-    rows = []
-    for seed in seeds:
-        world = pattern_world(seed, n, images=images)
-        units = world.study_units()
-        naive = difference_in_means(units.treatment, units.outcome).estimate - world.effect
-        network = by_network(world, seed, n_folds, settings)
-        rows.append([naive, *network, *by_band_statistics(world, seed, n_folds)])
-    names = ("naive", "hajek", "aipw", "hajek_statistics", "aipw_statistics")
-    return dict(zip(names, np.mean(rows, axis=0), strict=True))
+    worlds = [(seed, pattern_world(seed, n, images=images)) for seed in seeds]
+    network = [by_network(world, seed, n_folds, settings) for seed, world in worlds]
+    statistics = [by_band_statistics(world, seed, n_folds) for seed, world in worlds]
+    return np.array(network), np.array(statistics)
 
 
 @pytest.mark.parametrize(("n", "limit"), [(500, 0.35), (2000, 0.20)])
 def test_filters_find_a_pattern_that_nobody_measured(images, n, limit, full_size, measured):
-    """C-2, k = 8. Measured before: .14, .26 at 500; .11, .19 at 2,000 (windows of chips)."""
+    """C-2, k = 8. Measured before, chips: .14, .26 at 500; .11, .19 at 2,000; statistics .38 to .46.
+
+    Statistics of generated fields say more of the pattern, and differ by .2 between worlds: one
+    world, as in CI, cannot compare there.
+    """
     if full_size:
         epochs, seeds = (40, range(1, 5)) if n == 500 else (25, range(1, 3))
         found = filter_study(images, n, seeds, 5, epochs=epochs, learning_rate=0.01)
@@ -94,11 +93,13 @@ def test_filters_find_a_pattern_that_nobody_measured(images, n, limit, full_size
         found = filter_study(images, n, [1], 2, epochs=15, learning_rate=0.02)
     else:
         pytest.skip("2,000 images take minutes: EO_CAUSAL_SIZE=full")
-    for name, value in found.items():
-        measured(name, value)
-    for estimator in ("hajek", "aipw"):
-        assert abs(found[estimator]) < limit
-        assert abs(found[estimator]) < abs(found[f"{estimator}_statistics"])
+    names = [f"{way}_{name}" for way in ("network", "statistics") for name in ("hajek", "aipw")]
+    for name, values in zip(names, np.concatenate(found, axis=1).T, strict=True):
+        measured(name, values.mean())
+    network, statistics = found
+    assert (np.abs(network.mean(axis=0)) < limit).all()
+    if full_size or images is not None:
+        assert (np.abs(network).mean(axis=0) < np.abs(statistics).mean(axis=0)).all()
 
 
 def test_brightness_as_augmentation_hides_brightness_that_confounds(
@@ -108,8 +109,8 @@ def test_brightness_as_augmentation_hides_brightness_that_confounds(
 
     Brightness moves by a tenth of the chips' range of [0, 1], which is .6 sd of the band that
     confounds. By the .1 sd of ``invariant_to`` the confounder would lose 0.3 % of its strength,
-    which no number of repetitions here can show. AIPW suffers less than Hajek: both of its models
-    are off, by a tenth each.
+    which no number of repetitions here can show. AIPW is hardly moved: its error is the product of
+    the errors of two models, each off by a tenth.
     """
     monkeypatch.setattr("eo_causal.encode.loop.BRIGHTNESS", 0.6)
     plain = JointSettings(
@@ -118,7 +119,7 @@ def test_brightness_as_augmentation_hides_brightness_that_confounds(
     )  # fmt: skip
     varied = plain.model_copy(update={"invariant_to": ("brightness", "contrast")})
     bias = []
-    for seed in range(20 if full_size else 6):
+    for seed in range(20 if full_size else 4):
         world = tutorial(seed, size=4)
         off = by_network(world, seed, 2, plain)
         with pytest.warns(EOCausalWarning, match="identification assumption"):

@@ -151,3 +151,12 @@ def test_doctor_names_versions_and_is_content(typed):
     assert "BAD" not in out
     for word in ("python", "rasterio", "pymc", "torch", "cores", "free disk"):
         assert word in out
+
+
+@pytest.mark.parametrize("name", ["demo/image_confounding", "demo/chips_and_embeddings"])
+def test_a_plan_needs_nothing_that_only_a_run_would_write(name, typed, tmp_path):
+    code, out, err = typed("plan", name, "--out", str(tmp_path / "run"))
+    assert code == 0, err
+    assert "Reads 0 file(s)" in out
+    assert out.count("compute") >= 5
+    assert out.rstrip().splitlines()[-1].split()[1] == "report"

@@ -98,15 +98,19 @@ def study(effect, n=600, seed=0, strength=0.3):
     })  # fmt: skip
     mean = image + 0.2 * age
     nuisance = pd.DataFrame(
-        {"propensity": e, "mu0": mean, "mu1": mean + effect, "fold": np.arange(n) % 5}
+        {"propensity": e, "mu0": mean, "mu1": mean + effect, "fold": np.arange(n) % 5, "arm": "all"}
     )
+    flat = nuisance.assign(propensity=0.5, arm="tabular")
+    nuisance = pd.concat([nuisance, flat], ignore_index=True)
     return StudyUnits(table, pd.DataFrame({"age": age})), nuisance
 
 
 def test_a_large_effect_is_robust_and_none_is_not(tmp_path):
     units, nuisance = study(1.0)
-    without = {"the images": [0.5] * 600}
-    found = sensitivity_pack(units, nuisance, without, SensitivitySettings(support=(-9.0, 9.0)))
+    without = {"the images": "tabular", "nothing": "no such arm"}
+    found = sensitivity_pack(
+        units, nuisance, "all", without, SensitivitySettings(support=(-9.0, 9.0))
+    )
     status = {report.name: report.status for report in found.reports}
     assert status == {
         "robustness_value": "pass", "e_value": "pass", "rosenbaum": "pass",
@@ -114,7 +118,7 @@ def test_a_large_effect_is_robust_and_none_is_not(tmp_path):
     }  # fmt: skip
     assert list(found.bounds["lambda"]) == [1.0, 1.25, 1.5, 2.0, 3.0]
     none, its_nuisance = study(0.0)
-    weak = sensitivity_pack(none, its_nuisance, without, SensitivitySettings())
+    weak = sensitivity_pack(none, its_nuisance, "all", without, SensitivitySettings())
     status = {report.name: report.status for report in weak.reports}
     assert status["robustness_value"] == status["marginal_sensitivity"] == "warn"
     assert status["manski"] == "not_run"
@@ -127,11 +131,12 @@ def test_a_large_effect_is_robust_and_none_is_not(tmp_path):
 def test_what_was_observed_measures_the_strength():
     units, nuisance = study(1.0, strength=1.0)
     found = sensitivity_pack(
-        units, nuisance, {"the images": [0.5] * 600}, SensitivitySettings(parts=("marginal",))
+        units, nuisance, "all", {"the images": "tabular"}, SensitivitySettings(parts=("marginal",))
     )
     (report,) = found.reports
     implied = report.table.set_index("check")["lambda"]["leaving out the images"]
-    logit = np.log(nuisance["propensity"] / (1 - nuisance["propensity"]))
+    e = nuisance.loc[nuisance["arm"] == "all", "propensity"]
+    logit = np.log(e / (1 - e))
     assert implied == pytest.approx(np.exp(np.quantile(np.abs(logit), 0.95)))
     assert "the images" in report.text
 
@@ -141,6 +146,6 @@ def test_divergence_bounds_need_a_support():
         SensitivitySettings(parts=("divergence",))
     units, nuisance = study(1.0)
     settings = SensitivitySettings(parts=("divergence",), support=(-9.0, 9.0))
-    (report,) = sensitivity_pack(units, nuisance, {}, settings).reports
+    (report,) = sensitivity_pack(units, nuisance, "all", {}, settings).reports
     table = report.table.set_index("bound")
     assert (table["lower"] <= table.loc["manski", "lower"] + 1e-6).all()

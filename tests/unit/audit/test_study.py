@@ -11,6 +11,7 @@ from eo_causal.audit.study import (
     guard_chips,
     image_applicability,
     image_leakage,
+    moved_controls,
     rows_of_units,
     spatial_audits,
 )
@@ -39,7 +40,7 @@ def world():
     folds = make_folds(units, FoldSettings(n_splits=1), None, 0.0, False, seed=1)
     nuisance = pd.DataFrame({
         "propensity": e, "mu0": image[:, 0], "mu1": image[:, 0] + 1,
-        "aipw_score": 1 + random.standard_normal(N),
+        "aipw_score": 1 + random.standard_normal(N), "arm": "image",
     })  # fmt: skip
     return units, folds, embedding(ids, image), nuisance
 
@@ -92,30 +93,44 @@ def test_a_gap_passes_where_the_study_uses_the_images_from_before(world):
 def test_space_without_places_is_not_judged(world):
     units, _, _, nuisance = world
     nowhere = StudyUnits(units.table.assign(easting=np.nan), units.covariates)
-    (found,) = spatial_audits(nowhere, nuisance, None, SurrogateSettings(), seed=1)
+    (found,) = spatial_audits(nowhere, nuisance, None, "image", SurrogateSettings(), seed=1)
     assert found.status == "not_run"
     assert "no places" in found.text
 
 
 def test_space_is_judged_three_times_where_folds_are_blocks(world):
     units, _, _, nuisance = world
-    random = np.clip(0.9 * units.treatment + 0.05, 0.01, 0.99).tolist()
-    found = spatial_audits(units, nuisance, random, SurrogateSettings(), seed=1)
+    parted = nuisance.assign(propensity=0.9 * units.treatment + 0.05)
+    found = spatial_audits(units, nuisance, parted, "image", SurrogateSettings(), seed=1)
     assert [audit.name for audit in found] == ["surrogate_field", "residual_moran", "block_gap"]
     assert found[2].flags == ("block_gap",)
     assert found[0].status == "pass"
 
 
 def test_units_unlike_the_other_arm_are_counted(world):
-    units, folds, image, _ = world
-    scores = np.ones(N).tolist()
-    usual = image_applicability(units, folds, image, scores, seed=1).table.set_index("check")
+    units, folds, image, nuisance = world
+    usual = image_applicability(units, folds, image, nuisance, "image", seed=1).table.set_index(
+        "check"
+    )
     assert usual["share"]["outside"] < 0.12  # of 100 points an arm in four dimensions
     odd = image.to_numpy().copy()
     far = np.flatnonzero(units.treatment == 1)[:30]
     odd[far, 2] += 40 + np.arange(30)
-    found = image_applicability(
-        units, folds, embedding(units.table["image_key"], odd), scores, seed=1
-    )
+    far_away = embedding(units.table["image_key"], odd)
+    found = image_applicability(units, folds, far_away, nuisance, "image", seed=1)
     assert found.flags == ("outside_applicability",)
     assert found.table.set_index("check")["n"]["outside"] >= 30
+
+
+def test_outcomes_from_before_must_not_move():
+    row = {
+        "arm": "image",
+        "estimator": "aipw",
+        "std_error": 0.1,
+        "lower": 0.0,
+        "upper": 1.0,
+        "n": 9,
+    }
+    effects = {"old": pd.DataFrame([row | {"estimate": 0.05}, row | {"arm": "x", "estimate": 9.0}])}
+    assert moved_controls(effects, "image").status == "pass"
+    assert moved_controls(effects, "x").flags == ("negative_control_moves",)
