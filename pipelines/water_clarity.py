@@ -176,8 +176,12 @@ class Config(CausalConfig):
         }
         return {
             "intervention_date": start,
-            "pre": (first, str(np.datetime64(start, "M") - np.timedelta64(1, "M"))),
-            "post": (start, last),
+            # a period that does not hold the date is refused by the stages that read it
+            "pre": (
+                first if first and first < start else None,
+                str(np.datetime64(start, "M") - np.timedelta64(1, "M")),
+            ),
+            "post": (start, last if last and last >= start else None),
             "controls": [
                 {"name": zone, "distance_km": distance.get(zone)} for zone in roles.controls
             ],

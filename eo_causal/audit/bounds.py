@@ -1,4 +1,4 @@
-"""Bounds on an average effect when a hidden confounder moves treatment: marginal sensitivity, Manski."""
+"""Bounds when a hidden confounder moves treatment: marginal sensitivity, Manski, Rosenbaum, proxies."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +12,8 @@ from eo_causal.errors import ConfigError
 
 Floats = NDArray[np.float64]
 LARGEST_LAMBDA = 50.0
+LARGEST_GAMMA = 20.0
+CALIPER = 0.2  # standard deviations of the logit propensity
 
 
 @dataclass(frozen=True)
@@ -228,6 +230,62 @@ def proxy_curve(
         lower, upper = interval(estimate, error, level, len(np.unique(cluster)))
         rows.append((correlation, left, estimate, lower, upper))
     return pd.DataFrame(rows, columns=["correlation", "left", "estimate", "lower", "upper"])
+
+
+def rosenbaum_p(differences: Floats, gamma: float = 1.0) -> float:
+    """Largest one-sided p of the signed-rank test when odds within pairs differ up to ``gamma``.
+
+    Normal approximation without continuity correction; zero differences are left out.
+
+    Parameters
+    ----------
+    differences : (pair,) array
+        Treated less untreated, some not 0; the test is against no effect, towards positive ones.
+    gamma : float
+        At least 1.
+    """
+    from scipy.stats import norm, rankdata
+
+    moved = differences[differences != 0]
+    ranks = rankdata(np.abs(moved))
+    chance = gamma / (1 + gamma)
+    mean, variance = chance * ranks.sum(), chance * (1 - chance) * (ranks**2).sum()
+    return float(norm.sf((ranks[moved > 0].sum() - mean) / np.sqrt(variance)))
+
+
+def rosenbaum_gamma(differences: Floats, alpha: float = 0.05) -> float:
+    """Gamma at which the p of :func:`rosenbaum_p` passes alpha; 1 where it has from the start."""
+    if rosenbaum_p(differences) >= alpha:
+        return 1.0
+    if rosenbaum_p(differences, LARGEST_GAMMA) < alpha:
+        return float("inf")
+    from scipy.optimize import brentq
+
+    return float(brentq(lambda gamma: rosenbaum_p(differences, gamma) - alpha, 1, LARGEST_GAMMA))
+
+
+def matched_pairs(treatment: Floats, propensity: Floats) -> NDArray[np.intp]:
+    """(pair, 2) treated and untreated positions: greedy nearest neighbours on the logit propensity.
+
+    Without replacement, treated units with the largest propensity first, within 0.2 standard
+    deviations of the logit.
+    """
+    logit = np.log(propensity / (1 - propensity))
+    caliper = CALIPER * logit.std()
+    treated = np.flatnonzero(treatment == 1)
+    free = np.flatnonzero(treatment == 0)
+    free = free[np.argsort(logit[free], kind="stable")]
+    pairs = []
+    for unit in treated[np.argsort(-logit[treated], kind="stable")]:
+        if not len(free):
+            break
+        at = int(np.searchsorted(logit[free], logit[unit]))
+        near = [place for place in (at - 1, at) if 0 <= place < len(free)]
+        best = min(near, key=lambda place: abs(logit[free[place]] - logit[unit]))
+        if abs(logit[free[best]] - logit[unit]) <= caliper:
+            pairs.append((unit, free[best]))
+            free = np.delete(free, best)
+    return np.array(pairs, dtype=np.intp).reshape(-1, 2)
 
 
 def _bounds(sample: Sample, odds: float, level: float) -> dict[str, float]:

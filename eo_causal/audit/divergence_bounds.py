@@ -133,12 +133,12 @@ def _upper(
 
         found = minimize_scalar(
             inner, bounds=(np.log(spread) - 20, np.log(spread + scale) + 5), method="bounded",
-            options={"xatol": 1e-9},
+            options={"xatol": 1e-6},
         )  # fmt: skip
         return float(found.fun)
 
     found = minimize_scalar(
         lambda log_scale: at(float(np.exp(log_scale))),
-        bounds=(np.log(spread) - 9, np.log(spread) + 9), method="bounded", options={"xatol": 1e-9},
+        bounds=(np.log(spread) - 9, np.log(spread) + 9), method="bounded", options={"xatol": 1e-6},
     )  # fmt: skip
     return min(float(found.fun), high)

@@ -9,12 +9,16 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from eo_causal.audit.bounds import (
+    LARGEST_GAMMA,
     LARGEST_LAMBDA,
     Sample,
     breakdown_strength,
     implied_strength,
     manski_bounds,
+    matched_pairs,
     proxy_curve,
+    rosenbaum_gamma,
+    rosenbaum_p,
     sensitivity_bounds,
 )
 from eo_causal.audit.divergence_bounds import divergence_bounds
@@ -27,8 +31,6 @@ from eo_causal.core.variance import interval, mean_std_error
 
 Floats = NDArray[np.float64]
 Part = Literal["robustness_value", "e_value", "rosenbaum", "marginal", "manski", "divergence"]
-CALIPER = 0.2  # standard deviations of the logit propensity
-LARGEST_GAMMA = 20.0
 FEWEST_PAIRS = 10
 FEWEST_LEARNERS = 3
 IMAGES = "the images"
@@ -85,7 +87,7 @@ def sensitivity_pack(
     leading: list[float] | None = None,
     learners: pd.DataFrame | None = None,
 ) -> SensitivityResult:
-    """All parts asked for, on the headline arm; with an arm without the images also the proxy curve.
+    """All parts asked for, the proxy curve and the range over learners, on the headline arm.
 
     A part warns when: the robustness value at alpha is not above the strongest benchmark; the E-value
     of the interval is 1; Rosenbaum's Gamma is 1; the Lambda at zero is not above the largest that
@@ -107,7 +109,7 @@ def sensitivity_pack(
     leading : list of float, optional
         Leading component of the embedding by unit, a benchmark beside the covariates.
     learners : DataFrame, optional
-        See :func:`learner_range`, which is run with it.
+        See :func:`learner_range`.
     """
     by_arm = {str(name): rows for name, rows in nuisances.groupby("arm", sort=False)}
     sample, level = _sample(units, by_arm[arm]), 1 - settings.alpha
@@ -133,10 +135,8 @@ def sensitivity_pack(
         found.append(_manski(sample, settings.support, level))
     if "divergence" in settings.parts:
         found.append(_divergence(sample, settings.support))
-    if IMAGES in others:
-        found.append(_proxy(sample, others[IMAGES], level))
-    if learners is not None:
-        found.append(learner_range(learners))
+    found.append(_proxy(sample, others.get(IMAGES), level))
+    found.append(learner_range(learners))
     count(sensitivity_parts=len(found))
     return SensitivityResult(tuple(found), bounds)
 
@@ -209,62 +209,6 @@ def approximate_risk_ratio(difference: float) -> float:
     return float(np.exp(0.91 * difference))
 
 
-def rosenbaum_p(differences: Floats, gamma: float = 1.0) -> float:
-    """Largest one-sided p of the signed-rank test when odds within pairs differ up to ``gamma``.
-
-    Normal approximation without continuity correction; zero differences are left out.
-
-    Parameters
-    ----------
-    differences : (pair,) array
-        Treated less untreated; the test is against no effect, towards positive ones.
-    gamma : float
-        At least 1.
-    """
-    from scipy.stats import norm, rankdata
-
-    moved = differences[differences != 0]
-    ranks = rankdata(np.abs(moved))
-    chance = gamma / (1 + gamma)
-    mean, variance = chance * ranks.sum(), chance * (1 - chance) * (ranks**2).sum()
-    return float(norm.sf((ranks[moved > 0].sum() - mean) / np.sqrt(variance)))
-
-
-def rosenbaum_gamma(differences: Floats, alpha: float = 0.05) -> float:
-    """Gamma at which the p of :func:`rosenbaum_p` passes alpha; 1 where it has from the start."""
-    if rosenbaum_p(differences) >= alpha:
-        return 1.0
-    if rosenbaum_p(differences, LARGEST_GAMMA) < alpha:
-        return float("inf")
-    from scipy.optimize import brentq
-
-    return float(brentq(lambda gamma: rosenbaum_p(differences, gamma) - alpha, 1, LARGEST_GAMMA))
-
-
-def matched_pairs(treatment: Floats, propensity: Floats) -> NDArray[np.intp]:
-    """(pair, 2) treated and untreated positions: greedy nearest neighbours on the logit propensity.
-
-    Without replacement, treated units with the largest propensity first, within 0.2 standard
-    deviations of the logit.
-    """
-    logit = np.log(propensity / (1 - propensity))
-    caliper = CALIPER * logit.std()
-    treated = np.flatnonzero(treatment == 1)
-    free = np.flatnonzero(treatment == 0)
-    free = free[np.argsort(logit[free], kind="stable")]
-    pairs = []
-    for unit in treated[np.argsort(-logit[treated], kind="stable")]:
-        if not len(free):
-            break
-        at = int(np.searchsorted(logit[free], logit[unit]))
-        near = [place for place in (at - 1, at) if 0 <= place < len(free)]
-        best = min(near, key=lambda place: abs(logit[free[place]] - logit[unit]))
-        if abs(logit[free[best]] - logit[unit]) <= caliper:
-            pairs.append((unit, free[best]))
-            free = np.delete(free, best)
-    return np.array(pairs, dtype=np.intp).reshape(-1, 2)
-
-
 def rosenbaum_report(sample: Sample, alpha: float) -> AuditReport:
     """Matched pairs and the Gamma at which their two-sided signed-rank test passes alpha.
 
@@ -278,9 +222,10 @@ def rosenbaum_report(sample: Sample, alpha: float) -> AuditReport:
     n_differ = int((differences != 0).sum())
     if n_differ < FEWEST_PAIRS:
         reason = (
-            f"only {n_differ} of {len(pairs)} pairs matched on the propensity differ in outcome"
+            f"Only {n_differ} of {len(pairs)} pairs matched on the propensity differ in outcome;"
+            f" the signed-rank test needs {FEWEST_PAIRS}."
         )
-        return not_run("rosenbaum", f"{reason}; the signed-rank test needs {FEWEST_PAIRS}.")
+        return not_run("rosenbaum", reason)
     gamma, p = rosenbaum_gamma(signed, alpha / 2), min(1.0, 2 * rosenbaum_p(signed))
     text = f"In {len(pairs):,} pairs matched on the propensity the signed-rank test gives p {show_p(p)}"
     if gamma == 1:
@@ -297,22 +242,26 @@ def rosenbaum_report(sample: Sample, alpha: float) -> AuditReport:
     return AuditReport("rosenbaum", status, text, table.replace(np.inf, np.nan))
 
 
-def learner_range(table: pd.DataFrame) -> AuditReport:
+def learner_range(table: pd.DataFrame | None) -> AuditReport:
     """Smallest and largest AIPW estimate over all pairs of learners.
 
     Parameters
     ----------
-    table : DataFrame
+    table : DataFrame or None
         propensity, outcome (names of learners), estimate, std_error; one row a pair. With fewer
         than three of either, or a pair that is missing, the audit is not run.
     """
+    if table is None:
+        return not_run(
+            "learner_range", "The range over learners needs estimates by several of them."
+        )
     sizes = [table[column].nunique() for column in ("propensity", "outcome")]
     pairs = len(table[["propensity", "outcome"]].drop_duplicates())
     if min(sizes) < FEWEST_LEARNERS or pairs < sizes[0] * sizes[1]:
         return not_run(
             "learner_range",
-            f"{pairs} pairs of {sizes[0]} propensity and {sizes[1]} outcome learners; it takes all"
-            f" pairs of at least {FEWEST_LEARNERS} and {FEWEST_LEARNERS}.",
+            f"The range over learners needs all pairs of at least {FEWEST_LEARNERS} propensity and"
+            f" {FEWEST_LEARNERS} outcome learners; there are {pairs} pairs of {sizes[0]} and {sizes[1]}.",
         )
     low, high = float(table["estimate"].min()), float(table["estimate"].max())
     errors = (high - low) / float(table["std_error"].max())
@@ -387,9 +336,10 @@ def _e_value(sample: Sample, level: float) -> AuditReport:
     means = float(untreated.mean()), float(treated.mean())
     if np.isin(sample.outcome, (0, 1)).all():
         if not min(means) > 0:
-            return not_run(
-                "e_value", f"the mean of an arm is {min(means):.3g}, so no ratio exists."
+            reason = (
+                f"A mean outcome is {min(means):.3g}, so that there is no risk ratio (E-value)."
             )
+            return not_run("e_value", reason)
         log_ratio = float(np.log(means[1] / means[0]))
         influence = treated / means[1] - untreated / means[0]
     else:
@@ -466,10 +416,15 @@ def _divergence(sample: Sample, support: tuple[float, float] | None) -> AuditRep
     return AuditReport("divergence", "pass", text, table)
 
 
-def _proxy(sample: Sample, without: Sample, level: float) -> AuditReport:
+def _proxy(sample: Sample, without: Sample | None, level: float) -> AuditReport:
     """What is left of the effect if the images show only a part of their confounder."""
+    if without is None:
+        return not_run(
+            "proxy", "The proxy curve needs the headline arm and one without its images."
+        )
     scores, blind = (one.arm_scores[1] - one.arm_scores[0] for one in (sample, without))
     curve = proxy_curve(scores, blind, sample.cluster, level=level)
+    curve.insert(0, "check", [f"correlation {value:g}" for value in curve["correlation"]])
     kept, removed = float(scores.mean()), float((blind - scores).mean())
     critical = float(np.sqrt(removed / (removed + kept))) if removed * kept > 0 else 0.0
     text = f"The images moved the effect from {show_number(kept + removed)} to {show_number(kept)}."
@@ -479,9 +434,9 @@ def _proxy(sample: Sample, without: Sample, level: float) -> AuditReport:
             " of it would explain the rest."
         )
     else:
-        text += " They did not bring it towards zero, so what they left would not explain it."
+        text += " What they left of their confounder would only move it further from zero."
     weak = critical**2 > 0.5
-    return AuditReport("proxy", "warn" if weak else "pass", text, curve.assign(check="proxy"))
+    return AuditReport("proxy", "warn" if weak else "pass", text, curve)
 
 
 def _shown(value: float, largest: float) -> str:

@@ -6,11 +6,12 @@ or by unit means, and theta is the slope of one residual on the other.
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pandas.api.types import is_numeric_dtype
 from pydantic import Field, model_validator
 
 from eo_causal.core.effect import Effect
@@ -18,7 +19,7 @@ from eo_causal.core.progress import count
 from eo_causal.core.random import generator
 from eo_causal.core.settings import Settings
 from eo_causal.core.variance import interval, p_value
-from eo_causal.errors import DataError
+from eo_causal.errors import ConfigError, DataError, LeakageError
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.intp]
@@ -66,6 +67,44 @@ class PanelEffect:
     r2_treatment: float
     n_dropped: int
 
+    def __str__(self) -> str:
+        fits = f"R2 out of fold: outcome {self.r2_outcome:.2f}, treatment {self.r2_treatment:.2f}"
+        return f"{self.effect}; {fits}; {self.effect.n} rows used, {self.n_dropped} dropped"
+
+
+@dataclass(frozen=True)
+class PanelRange:
+    """The same panel through every family of learners.
+
+    Attributes
+    ----------
+    fits : dict
+        Learner to :class:`PanelEffect`.
+    """
+
+    fits: dict[str, PanelEffect]
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """``learner_disagreement``: estimates lie more than two of the larger errors apart."""
+        table = self.to_frame()
+        apart = float(np.ptp(table["estimate"]))
+        return () if apart <= 2 * table["std_error"].max() else ("learner_disagreement",)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a learner: the columns of :meth:`Effect.to_frame`, both R2, rows dropped."""
+        rows = [
+            fit.effect.to_frame().assign(
+                learner=learner, r2_outcome=fit.r2_outcome, r2_treatment=fit.r2_treatment,
+                n_dropped=fit.n_dropped,
+            )
+            for learner, fit in self.fits.items()
+        ]  # fmt: skip
+        return pd.concat(rows, ignore_index=True)
+
+    def __str__(self) -> str:
+        return "\n".join([*map(str, self.fits.values()), *self.flags])
+
 
 @dataclass(frozen=True)
 class _Fed:
@@ -101,11 +140,14 @@ def panel_dml(
     Raises
     ------
     DataError
-        Missing values, a unit twice in a period, fewer than 10 groups, a treatment that never
-        changes within a unit.
+        Missing, infinite or non-numeric values, a unit twice in a period or in two groups, fewer
+        than 10 groups, a treatment that never changes within a unit.
+    LeakageError
+        Outcome or treatment among the covariates.
     """
     ordered = _checked(table, covariates, group)
     fed, n_dropped = _feed(ordered, covariates, settings.approach, group)
+    _refuse_rows(fed, n_dropped)
     fold = _folds(fed.group, settings.n_folds, seed)
     outcome = _predict(fed.for_outcome, fed.outcome, fold, fed.group, settings.learner, seed)
     treatment = _predict(fed.for_treatment, fed.treatment, fold, fed.group, settings.learner, seed)
@@ -127,27 +169,44 @@ def panel_dml(
     return PanelEffect(effect, *fits, n_dropped)
 
 
-def learner_disagreement(fits: list[PanelEffect]) -> bool:
-    """Whether estimates differ by more than two of the larger standard errors (a flag, same name).
+def panel_dml_range(
+    table: pd.DataFrame,
+    covariates: list[str],
+    settings: PanelSettings,
+    group: str | None = None,
+    *,
+    seed: int,
+) -> PanelRange:
+    """Effect by every family of learners on the same folds; ``settings.learner`` is not read.
 
-    A learner that cannot represent the truth gives a confident wrong answer; so fit two families.
+    A learner that cannot represent the truth gives a confident wrong answer (products of covariates
+    and trees, for example), so that one family alone is not to be believed.
+
+    Raises
+    ------
+    DataError, LeakageError
+        As :func:`panel_dml`.
+    ConfigError
+        Approach ``cre_normal``, which leaves the lasso alone.
     """
-    estimates = [fit.effect.estimate for fit in fits]
-    largest = max(fit.effect.std_error or 0.0 for fit in fits)
-    return max(estimates) - min(estimates) > 2 * largest
+    if settings.approach == "cre_normal":
+        raise ConfigError(
+            "approach is cre_normal, which trees may not enter (trees_with_cre_normal), so there is no"
+            " second family of learners. Use cre_general or fd_exact.", approach=settings.approach,
+        )  # fmt: skip
+    families = get_args(Learner)
+    each = [settings.model_copy(update={"learner": learner}) for learner in families]
+    fits = [panel_dml(table, covariates, one, group, seed=seed) for one in each]
+    return PanelRange(dict(zip(families, fits, strict=True)))
 
 
 def _checked(table: pd.DataFrame, covariates: list[str], group: str | None) -> pd.DataFrame:
     """Sorted by unit and time."""
+    _refuse_columns(table, covariates, group)
     names = ["unit_id", "time", "outcome", "treatment", *covariates, *([group] if group else [])]
-    absent = [name for name in names if name not in table.columns]
-    if absent:
-        raise DataError(f"the panel has no column {', '.join(absent)}.", columns=absent)
-    missing = table[names].isna().sum()
-    if missing.any():
-        listed = ", ".join(f"{name} ({n})" for name, n in missing.items() if n)
-        raise DataError(f"the panel has missing values: {listed}. Fill or remove these rows.")
-    ordered = table[names].sort_values(["unit_id", "time"], kind="stable", ignore_index=True)
+    ordered = table[list(dict.fromkeys(names))].sort_values(
+        ["unit_id", "time"], kind="stable", ignore_index=True
+    )
     twice = ordered.duplicated(["unit_id", "time"])
     if twice.any():
         row = ordered[twice].iloc[0]
@@ -155,16 +214,46 @@ def _checked(table: pd.DataFrame, covariates: list[str], group: str | None) -> p
             f"unit {row['unit_id']} has several rows in period {row['time']} ({int(twice.sum())} such"
             " rows). Keep one.", n=int(twice.sum()),
         )  # fmt: skip
-    n_groups = ordered[group or "unit_id"].nunique()
-    if n_groups < FEWEST_UNITS:
-        raise DataError(f"{n_groups} groups are too few; {FEWEST_UNITS} are the least.", n=n_groups)
     changes = ordered.groupby("unit_id")["treatment"].nunique()
     if not (changes > 1).any():
         raise DataError(
             "the treatment is constant over time in every unit, so no unit can be compared with itself."
             " Use a cross-sectional estimator."
         )
+    if group:
+        places = ordered.drop_duplicates(["unit_id", group])
+        moved = places.loc[places["unit_id"].duplicated(), "unit_id"].unique()
+        if len(moved):
+            raise DataError(
+                f"{len(moved)} units lie in more than one {group} (unit {moved[0]}), so that folds would"
+                " cut them. Give each unit one.", n=len(moved),
+            )  # fmt: skip
     return ordered
+
+
+def _refuse_columns(table: pd.DataFrame, covariates: list[str], group: str | None) -> None:
+    """Columns that are absent, incomplete, no numbers, or that give the answer away."""
+    numbers = ["time", "outcome", "treatment", *covariates]
+    names = ["unit_id", *numbers, *([group] if group else [])]
+    absent = [name for name in names if name not in table.columns]
+    if absent or not covariates:
+        said = f"no column {', '.join(absent)}" if absent else "no covariates"
+        raise DataError(f"the panel has {said}. Name columns that it has.", columns=absent)
+    known = [name for name in covariates if name in ("outcome", "treatment")]
+    if known:
+        raise LeakageError(f"{known[0]} is among the covariates. Leave it out.", columns=known)
+    texts = [name for name in numbers if not is_numeric_dtype(table[name])]
+    if texts:
+        raise DataError(
+            f"{texts[0]} holds {table[texts[0]].dtype}, not numbers. Recode it; number periods 0, 1, 2.",
+            columns=texts,
+        )  # fmt: skip
+    missing = table[names].replace([np.inf, -np.inf], np.nan).isna().sum()
+    if missing.any():
+        listed = ", ".join(f"{name} ({n})" for name, n in missing.items() if n)
+        raise DataError(
+            f"the panel has missing or infinite values: {listed}. Fill or remove these rows."
+        )
 
 
 def _feed(
@@ -192,13 +281,30 @@ def _feed(
     return _Fed(y, d, general, own, block, unit), 0
 
 
+def _refuse_rows(fed: _Fed, n_dropped: int) -> None:
+    n_groups = len(np.unique(fed.group))
+    if n_groups < FEWEST_UNITS:
+        raise DataError(
+            f"{n_groups} groups are too few; {FEWEST_UNITS} are the least ({n_dropped} rows have no"
+            " period just before them). Number the periods without gaps, or use cre_general.",
+            n=n_groups, n_dropped=n_dropped,
+        )  # fmt: skip
+    for name, values in (("outcome", fed.outcome), ("treatment", fed.treatment)):
+        if not np.ptp(values) > 1e-9 * np.abs(values).max():
+            raise DataError(
+                f"the {name} is {values[0]:g} in all {len(values)} rows that are compared (changes"
+                f" between periods with fd_exact), so nothing is left to explain. Check the {name}.",
+                column=name,
+            )  # fmt: skip
+
+
 def _codes(values: Codes) -> Codes:
     return np.asarray(np.unique(values, return_inverse=True)[1], dtype=np.intp)
 
 
 def _unit_means(values: Floats, unit: Codes) -> Floats:
     """Mean of each row's unit."""
-    return (np.bincount(unit, values) / np.maximum(np.bincount(unit), 1))[unit]
+    return (np.bincount(unit, values) / np.bincount(unit))[unit]
 
 
 def _folds(group: Codes, n_folds: int, seed: int) -> Codes:

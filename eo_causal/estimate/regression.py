@@ -7,6 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from eo_causal.core.effect import Effect
+from eo_causal.core.progress import count
 from eo_causal.core.variance import interval, ols_covariance, p_value
 from eo_causal.errors import DataError, DegenerateError
 
@@ -21,11 +22,20 @@ def trial_difference(
     Raises
     ------
     DataError
-        Missing values.
+        Missing values, a treatment other than 0 or 1, or fewer than two units in an arm.
     """
-    design = np.column_stack([np.ones(len(table)), _columns(table, [treatment])])
-    y = _columns(table, [outcome])[:, 0]
-    beta, covariance = _least_squares(design, y, "HC2", None)
+    _refuse_missing(table, [outcome, treatment])
+    y, w = table[[outcome, treatment]].to_numpy(dtype=float).T
+    n_treated = int((w == 1).sum())
+    n_control = int((w == 0).sum())
+    if n_treated + n_control < len(w) or min(n_treated, n_control) < 2:
+        raise DataError(
+            f"{treatment}: {n_treated} of {len(w)} units are 1 and {n_control} are 0. A trial needs two"
+            " of each, and no other value; code it 0/1.", column=treatment,
+        )  # fmt: skip
+    design = np.column_stack([np.ones(len(w)), w])
+    beta = np.linalg.lstsq(design, y, rcond=None)[0]
+    covariance = ols_covariance(design, y - design @ beta, "HC2")
     return _effect(beta[1], covariance[1, 1], level, "difference in means, HC2", len(table))
 
 
@@ -41,16 +51,17 @@ def two_way_fixed_effects(
     DataError
         Missing values, or a treatment that no comparison identifies.
     """
+    _refuse_missing(table, [outcome, treatment, unit, time])
+    y, treated = table[[outcome, treatment]].to_numpy(dtype=float).T
     dummies = [
         pd.get_dummies(table[name], drop_first=True, dtype=float).to_numpy()
         for name in (unit, time)
     ]
-    treated = _columns(table, [treatment])
     design = np.column_stack([np.ones(len(table)), treated, *dummies])
     cluster = np.asarray(pd.factorize(table[unit])[0], dtype=np.intp)
-    y = _columns(table, [outcome])[:, 0]
+    beta = np.linalg.lstsq(design, y, rcond=None)[0]
     try:
-        beta, covariance = _least_squares(design, y, "cluster", cluster)
+        covariance = ols_covariance(design, y - design @ beta, "cluster", cluster=cluster)
     except DegenerateError as error:
         raise DataError(
             f"{treatment}: units and periods determine it, so nothing is left to compare. It must"
@@ -69,7 +80,7 @@ def two_stage_least_squares(
     controls: Sequence[str] = (),
     level: float = 0.95,
 ) -> Effect:
-    """Effect of a treatment moved by instruments, with HC0 errors; rows with missing values are left out.
+    """Effect of a treatment moved by instruments, with HC0 errors; incomplete rows are left out, counted.
 
     Raises
     ------
@@ -77,7 +88,8 @@ def two_stage_least_squares(
         Instruments that do not move the treatment, or too few complete rows.
     """
     names = [outcome, treatment, *instruments, *controls]
-    complete = table[names].dropna()
+    complete = table[_present(table, names)].dropna()
+    count(rows_used=len(complete), rows_dropped=len(table) - len(complete))
     y = complete[outcome].to_numpy(dtype=float)
     own = np.column_stack([np.ones(len(complete)), complete[list(controls)].to_numpy(dtype=float)])
     regressors = np.column_stack([complete[treatment].to_numpy(dtype=float), own])
@@ -93,24 +105,23 @@ def two_stage_least_squares(
     return _effect(beta[0], covariance[0, 0], level, "two-stage least squares, HC0", len(complete))
 
 
-def _columns(table: pd.DataFrame, names: list[str]) -> Floats:
-    missing = int(table[names].isna().any(axis=1).sum())
+def _present(table: pd.DataFrame, names: list[str]) -> list[str]:
+    absent = [name for name in names if name not in table.columns]
+    if absent:
+        raise DataError(
+            f"the table has no column {', '.join(absent)}. Name columns that it has.",
+            columns=absent,
+        )
+    return names
+
+
+def _refuse_missing(table: pd.DataFrame, names: list[str]) -> None:
+    missing = int(table[_present(table, names)].isna().any(axis=1).sum())
     if missing:
         raise DataError(
             f"{', '.join(names)}: missing in {missing} of {len(table)} rows. Fill or remove them.",
             n=missing,
         )
-    return table[names].to_numpy(dtype=float)
-
-
-def _least_squares(
-    design: Floats, y: Floats, kind: str, cluster: NDArray[np.intp] | None
-) -> tuple[Floats, Floats]:
-    beta = np.linalg.lstsq(design, y, rcond=None)[0]
-    residual = y - design @ beta
-    if kind == "cluster":
-        return beta, ols_covariance(design, residual, "cluster", cluster=cluster)
-    return beta, ols_covariance(design, residual, "HC2")
 
 
 def _effect(

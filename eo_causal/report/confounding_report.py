@@ -22,7 +22,7 @@ from eo_causal.report.audit_section import (
     branded,
     registration_callouts,
 )
-from eo_causal.report.confounding_figures import write_figures
+from eo_causal.report.confounding_figures import ESTIMATORS, write_figures
 from eo_causal.report.html import (
     Block,
     Callout,
@@ -218,7 +218,7 @@ def headline(study: ConfoundingStudy, units: str) -> list[str]:
     sentences = [
         f"Adjusted for {_said(study.arm)}, {study.treatment_name} changed {study.outcome_name} by"
         f" {show_number(row.estimate)} {units} on average (95 % interval {show_number(row.lower)} to"
-        f" {show_number(row.upper)}; {row.estimator.upper()}, {len(study.units):,} units, {treated:,}"
+        f" {show_number(row.upper)}; {ESTIMATORS[row.estimator]}, {len(study.units):,} units, {treated:,}"
         f" of them treated; p {show_p(row.p_value)})."
     ]
     plain = _unadjusted(study)

@@ -18,8 +18,9 @@ def unit_effects(
 ) -> pd.DataFrame:
     """World A4: unit effects a_i ~ N(0, 1) in treatment and outcome, five covariates.
 
-    X ~ N(0, 2), with ``shifted`` X1 and X2 + a_i; D = m + a_i + N(0, 1), Y = 0.5 D + g + a_i + N(0, 1);
-    ``linear`` g = m = 0.25 X1 + X2, else g = tanh X1 + 0.5 cos X2, m = 0.8 cos X1 + 0.5 tanh X2.
+    X ~ N(0, variance 2), with ``shifted`` X1 and X2 + a_i; D = m + a_i + N(0, 1), Y = 0.5 D + g + a_i
+    + N(0, 1); ``linear`` g = m = 0.25 X1 + X2, else g = tanh X1 + 0.5 cos X2, m = 0.8 cos X1 + 0.5
+    tanh X2.
 
     Returns
     -------
@@ -28,7 +29,7 @@ def unit_effects(
     """
     random = generator(seed, "panel", "unit_effects")
     effect = np.repeat(random.standard_normal(n), periods)
-    x = random.normal(0, 2, (n * periods, 5))
+    x = random.normal(0, np.sqrt(2), (n * periods, 5))
     if shifted:
         x[:, :2] += effect[:, None]
     if linear:

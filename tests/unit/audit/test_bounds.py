@@ -2,53 +2,54 @@
 
 import numpy as np
 import pytest
-from scipy.stats import norm
+from scipy.stats import wilcoxon
 
 from eo_causal.audit.bounds import (
     Sample,
     breakdown_strength,
     implied_strength,
     manski_bounds,
+    matched_pairs,
+    proxy_curve,
+    rosenbaum_gamma,
+    rosenbaum_p,
     sensitivity_bounds,
     upper_terms,
 )
 from eo_causal.errors import ConfigError
+from eo_causal.simulate.hidden import bernoulli, bernoulli_quantile, bernoulli_upper
 
 SHARP = {1.5: 0.6771, 2.0: 0.8000, 3.0: 0.9661}
 
 
-def closed_form(odds):
-    """E[X] + E[1 - e] (L - 1/L) phi(Phi^-1(L / (1 + L))) of the world below."""
-    return 0.5 + 0.55 * (odds - 1 / odds) * norm.pdf(norm.ppf(odds / (1 + odds)))
-
-
 @pytest.fixture(scope="module")
 def world():
-    """X ~ Bernoulli(1/2), e = .6 or .3, Y | W = 1, X ~ N(X, 1); a million units."""
-    random = np.random.default_rng(3)
-    x = random.integers(0, 2, 1_000_000)
-    e = np.where(x == 1, 0.6, 0.3)
-    return x, e, (random.random(len(x)) < e).astype(float), x + random.standard_normal(len(x))
+    """A million units; bounds of E[Y(1)] have a closed form."""
+    return bernoulli(3, 1_000_000)
+
+
+def upper(world, quantile, odds):
+    terms = upper_terms(world.treatment, world.outcome, world.propensity, quantile, odds)
+    return terms.mean()
 
 
 @pytest.mark.parametrize("odds", [1.5, 2.0, 3.0])
 def test_the_dual_form_is_sharp_at_the_true_quantile(world, odds):
-    x, e, w, y = world
-    assert closed_form(odds) == pytest.approx(SHARP[odds], abs=1e-4)
-    quantile = x + norm.ppf(odds / (1 + odds))
-    found = upper_terms(w, y, e, quantile, odds).mean()
+    assert bernoulli_upper(odds) == pytest.approx(SHARP[odds], abs=1e-4)
+    found = upper(world, bernoulli_quantile(world, odds), odds)
     assert found == pytest.approx(SHARP[odds], abs=0.005)
 
 
 @pytest.mark.parametrize(("odds", "shifted"), [(1.5, 0.717), (3.0, 1.06)])
 def test_a_wrong_quantile_only_widens(world, odds, shifted):
-    x, e, w, y = world
+    e, w, y = world.propensity, world.treatment, world.outcome
+    right = bernoulli_quantile(world, odds)
+    sharp = upper(world, right, odds)
     for shift in (-0.7, -0.2, 0.2, 0.7):
-        wrong = x + norm.ppf(odds / (1 + odds)) + shift
-        found = upper_terms(w, y, e, wrong, odds).mean()
-        assert found > SHARP[odds] - 0.003
+        found = upper(world, right + shift, odds)
+        assert found > sharp
     assert found == pytest.approx(shifted, abs=0.01)
-    simple = (w * y * (1 + (1 - e) / e * odds ** np.sign(y - wrong))).mean()
+    simple = (w * y * (1 + (1 - e) / e * odds ** np.sign(y - right - shift))).mean()
     assert simple < SHARP[odds] - 0.02  # why the simple form is not shipped
 
 
@@ -119,3 +120,56 @@ def test_strength_of_what_was_left_out():
 def test_settings_that_cannot_be(odds, support, words):
     with pytest.raises(ConfigError, match=words):
         sensitivity_bounds(sample(), odds, support)
+
+
+def test_arm_scores_are_those_of_aipw():
+    s = sample()
+    untreated, treated = s.arm_scores
+    w, y, e = s.treatment, s.outcome, s.propensity
+    np.testing.assert_allclose(treated, s.mu1 + w * (y - s.mu1) / e)
+    np.testing.assert_allclose(untreated, s.mu0 + (1 - w) * (y - s.mu0) / (1 - e))
+
+
+def test_dependent_units_widen_the_intervals():
+    s = sample()
+    pairs = Sample(
+        *(np.repeat(values, 2) for values in (s.treatment, s.outcome, s.propensity, s.mu0, s.mu1)),
+        np.repeat(s.fold, 2), np.repeat(s.cluster, 2),
+    )  # fmt: skip
+    once, twice = (sensitivity_bounds(one, (1.5,)).iloc[0] for one in (s, pairs))
+    for name in ("lower", "upper"):
+        apart = [row[f"interval_{name}"] - row[name] for row in (once, twice)]
+        assert apart[1] == pytest.approx(apart[0], rel=0.02)
+
+
+def test_the_proxy_curve_by_hand():
+    adjusted, without = np.array([1.0, 3.0, 2.0, 2.0]), np.array([3.0, 3.0, 3.0, 3.0])
+    found = proxy_curve(adjusted, without, np.arange(4), (1.0, np.sqrt(0.5)))
+    assert found["estimate"].tolist() == pytest.approx([2.0, 1.0])
+    assert found["left"].tolist() == pytest.approx([0.0, 0.5])
+    half = found["upper"] - found["estimate"]
+    assert half[1] == pytest.approx(2 * half[0])
+    with pytest.raises(ConfigError, match="correlation 0 "):
+        proxy_curve(adjusted, without, np.arange(4), (0.0,))
+
+
+def test_without_hidden_differences_rosenbaum_is_the_signed_rank_test():
+    differences = np.random.default_rng(1).normal(0.3, 1, 60)
+    expected = wilcoxon(
+        differences, alternative="greater", correction=False, method="asymptotic"
+    ).pvalue
+    assert rosenbaum_p(differences) == pytest.approx(expected, abs=1e-10)
+    gamma = rosenbaum_gamma(differences)
+    assert rosenbaum_p(differences, gamma) == pytest.approx(0.05, abs=1e-6)
+    assert gamma > 1
+    assert rosenbaum_gamma(-differences) == 1.0
+    assert rosenbaum_gamma(np.arange(1.0, 200.0)) == np.inf
+
+
+def test_pairs_are_near_on_the_propensity_and_nobody_is_used_twice():
+    treatment = np.array([1.0, 1, 0, 0, 0])
+    propensity = np.array([0.6, 0.3, 0.59, 0.31, 0.95])
+    assert matched_pairs(treatment, propensity).tolist() == [[0, 2], [1, 3]]
+    far = np.array([0.9, 0.3, 0.1, 0.31, 0.05])
+    assert matched_pairs(treatment, far).tolist() == [[1, 3]]
+    assert matched_pairs(np.ones(3), np.full(3, 0.5)).shape == (0, 2)

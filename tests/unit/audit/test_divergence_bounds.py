@@ -64,7 +64,7 @@ def test_the_dual_equals_the_best_law_found_directly(name):
 
 def test_every_interval_contains_manskis():
     random = np.random.default_rng(1)
-    for _ in range(20):
+    for _ in range(10):
         values, weights = random.uniform(0, 1, 30), random.dirichlet(np.ones(30))
         found = divergence_bounds(values, weights, random.uniform(0.1, 0.9), (0.0, 1.0))
         worst = found.iloc[-1]
@@ -76,3 +76,10 @@ def test_every_interval_contains_manskis():
 def test_without_a_support_that_holds_all_there_are_no_bounds(support):
     with pytest.raises(ConfigError, match="needs a support"):
         divergence_bounds(VALUES, PROBABILITY, 0.6, support)
+
+
+def test_an_arm_with_one_value_has_that_end_for_a_bound():
+    found = divergence_bounds(np.ones(5), np.full(5, 0.2), 0.6, (0.0, 1.0)).set_index("bound")
+    assert found["upper"].to_numpy() == pytest.approx(1.0)
+    assert found.loc["manski", "lower"] == pytest.approx(0.6)
+    assert (found["lower"] <= 0.6 + 1e-6).all()
