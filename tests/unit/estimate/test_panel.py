@@ -8,8 +8,16 @@ from sklearn.model_selection import GroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from eo_causal.errors import DataError
-from eo_causal.estimate.panel import PanelSettings, learner_disagreement, panel_dml
+from eo_causal.core.effect import Effect
+from eo_causal.core.storage import read_value, write_value
+from eo_causal.errors import ConfigError, DataError, LeakageError
+from eo_causal.estimate.panel import (
+    PanelEffect,
+    PanelRange,
+    PanelSettings,
+    panel_dml,
+    panel_dml_range,
+)
 from eo_causal.simulate.panel import unit_effects
 
 COVARIATES = [f"x{number}" for number in range(1, 6)]
@@ -31,8 +39,8 @@ def test_first_differences_by_an_independent_computation(table, monkeypatch):
     seen = {}
     original = module._predict
 
-    def remembered(features, target, fold, group, learner, seed):
-        found = original(features, target, fold, group, learner, seed)
+    def remembered(features, target, fold, group, learner):
+        found = original(features, target, fold, group, learner)
         seen[len(seen)] = (target, found, fold, group)
         return found
 
@@ -50,6 +58,60 @@ def test_first_differences_by_an_independent_computation(table, monkeypatch):
     assert found.std_error == pytest.approx(np.sqrt(variance) / sum(b * b for b in v), abs=1e-8)
     first = table[table["unit_id"] == 0]
     assert y[0] == pytest.approx(first["outcome"].iloc[1] - first["outcome"].iloc[0])
+
+
+def test_unit_means_by_an_independent_computation(table, monkeypatch):
+    """Predicted treatment is moved to its unit's mean: m + mean(D) - mean(m)."""
+    import eo_causal.estimate.panel as module
+
+    guesses = np.random.default_rng(0).standard_normal((2, len(table)))
+    left = iter(guesses)
+    monkeypatch.setattr(module, "_predict", lambda *_: next(left))
+    found = fit(table, approach="cre_general")
+    top = bottom = 0.0
+    v = np.empty(len(table))
+    u = table["outcome"].to_numpy() - guesses[0]
+    for unit in range(60):
+        rows = np.flatnonzero(table["unit_id"] == unit)
+        d, m = table["treatment"].to_numpy()[rows], guesses[1][rows]
+        v[rows] = d - (m + d.mean() - m.mean())
+        top, bottom = top + v[rows] @ u[rows], bottom + v[rows] @ v[rows]
+    sums = [
+        sum(
+            v[row] * (u[row] - top / bottom * v[row])
+            for row in np.flatnonzero(table["unit_id"] == unit)
+        )
+        for unit in range(60)
+    ]
+    assert found.effect.estimate == pytest.approx(top / bottom, abs=1e-10)
+    assert found.effect.std_error == pytest.approx(
+        np.sqrt(np.square(sums).sum()) / bottom, abs=1e-10
+    )
+    d = table["treatment"].to_numpy()
+    expected = 1 - ((d - guesses[1]) ** 2).sum() / ((d - d.mean()) ** 2).sum()
+    assert found.r2_treatment == pytest.approx(expected)
+    assert (found.effect.n, found.n_dropped) == (300, 0)
+
+
+def test_demeaned_values_keep_the_grand_mean(table, monkeypatch):
+    import eo_causal.estimate.panel as module
+
+    seen = []
+    original = module._predict
+    monkeypatch.setattr(module, "_predict", lambda *all_: (seen.append(all_), original(*all_))[1])
+    assert fit(table, approach="wg_approx").n_dropped == 0
+    within = table.groupby("unit_id").transform(lambda column: column - column.mean())
+    for name, (features, target, *_) in zip(("outcome", "treatment"), seen, strict=True):
+        np.testing.assert_allclose(target, within[name] + table[name].mean(), atol=1e-12)
+        expected = within[COVARIATES] + table[COVARIATES].mean()
+        np.testing.assert_allclose(features, expected, atol=1e-12)
+
+
+def test_trees_of_boosting_are_few_and_see_every_row():
+    from eo_causal.estimate.panel import _model
+
+    model = _model("boosting", np.arange(3))
+    assert (model.max_iter, model.early_stopping) == (60, False)
 
 
 def test_learners_see_the_period_and_the_one_before(table, monkeypatch):
@@ -90,14 +152,39 @@ def test_trees_may_not_see_the_mean_of_the_treatment():
         PanelSettings(approach="cre_normal", learner="boosting")
 
 
-def test_families_that_disagree(table):
-    lasso = fit(table)
-    assert not learner_disagreement([lasso, lasso])
-    moved = lasso.effect.estimate + 3 * lasso.effect.std_error
-    other = type(lasso)(
-        type(lasso.effect)(moved, lasso.effect.std_error, None, 0.95, "", 1), 0.0, 0.0, 0
-    )
-    assert learner_disagreement([lasso, other])
+def one(estimate, std_error=0.1):
+    return PanelEffect(Effect(estimate, std_error, (0.0, 1.0), 0.95, "by hand", 50), 0.5, 0.25, 5)
+
+
+@pytest.mark.parametrize(
+    ("second", "flags"),
+    [
+        (one(0.79), ()),
+        (one(0.81), ("learner_disagreement",)),
+        (one(0.81, 0.2), ()),
+        (one(np.nan), ("learner_disagreement",)),
+    ],
+)
+def test_families_disagree_beyond_two_of_the_larger_errors(second, flags):
+    assert PanelRange({"lasso": one(0.6), "boosting": second}).flags == flags
+
+
+def test_the_range_is_one_fit_of_each_family(table, tmp_path):
+    found = panel_dml_range(table, COVARIATES, PanelSettings(), seed=3)
+    assert list(found.fits) == ["lasso", "boosting"]
+    assert found.fits["lasso"] == fit(table)
+    assert found.fits["boosting"] == fit(table, learner="boosting")
+    shown = found.to_frame().set_index("learner")
+    assert shown.loc["boosting", "r2_treatment"] == found.fits["boosting"].r2_treatment
+    assert shown.loc["lasso", "lower"] == found.fits["lasso"].effect.interval[0]
+    assert "60 clusters); R2 out of fold: outcome" in str(found)
+    assert "240 rows used, 60 dropped" in str(found)
+    write_value(found, PanelRange, tmp_path)
+    assert read_value(PanelRange, tmp_path) == found
+    with pytest.raises(ConfigError, match="trees_with_cre_normal"):
+        panel_dml_range(
+            table, COVARIATES, PanelSettings(approach="cre_normal", learner="lasso"), seed=3
+        )
 
 
 @pytest.mark.parametrize(
@@ -106,8 +193,20 @@ def test_families_that_disagree(table):
         (lambda t: t.assign(treatment=t["unit_id"] % 2), "constant over time"),
         (lambda t: pd.concat([t, t.head(1)]), "several rows in period 0"),
         (lambda t: t.assign(x1=t["x1"].where(t.index > 2)), r"x1 \(3\)"),
+        (lambda t: t.assign(outcome=t["outcome"].mask(t.index < 2, np.inf)), r"outcome \(2\)"),
         (lambda t: t[t["unit_id"] < 9], "9 groups are too few"),
+        (
+            lambda t: t.assign(time=t["time"] * 2),
+            r"0 groups are too few.*\(300 rows have no period",
+        ),
+        (lambda t: t.assign(treatment=t["time"]), "treatment is 1 in all 240 rows"),
+        (lambda t: t.assign(outcome=3.0), "outcome is 0 in all 240 rows"),
+        (
+            lambda t: t.assign(time=pd.Timestamp("2020-01-01")),
+            "time holds datetime64.*number periods",
+        ),
         (lambda t: t.drop(columns="x2"), "no column x2"),
+        (lambda t: t.head(0), "constant over time"),
     ],
 )
 def test_panels_that_cannot_be_used(table, change, words):
@@ -115,11 +214,28 @@ def test_panels_that_cannot_be_used(table, change, words):
         fit(change(table))
 
 
+def test_covariates_and_groups_that_cannot_be_used(table):
+    settings = PanelSettings(learner="lasso")
+    with pytest.raises(LeakageError, match="treatment is among the covariates"):
+        panel_dml(table, ["x1", "treatment"], settings, seed=3)
+    with pytest.raises(DataError, match="no covariates"):
+        panel_dml(table, [], settings, seed=3)
+    cut = table.assign(block=table["unit_id"] // 4).replace({"block": {2: 1}})
+    cut.loc[3, "block"] = 5
+    with pytest.raises(DataError, match=r"1 units lie in more than one block \(unit 0\)"):
+        panel_dml(cut, COVARIATES, settings, "block", seed=3)
+
+
+def test_time_may_be_a_covariate(table):
+    found = panel_dml(table, ["time", *COVARIATES], PanelSettings(learner="lasso"), seed=3)
+    assert found.effect.n == 240
+
+
 def test_the_penalty_of_the_lasso_keeps_units_together():
     from eo_causal.estimate.panel import _model
 
     group = np.repeat(np.arange(20), 3)
-    model = _model("lasso", group, 0)
+    model = _model("lasso", group)
     assert isinstance(model, type(make_pipeline(StandardScaler())))
     expected = list(GroupKFold(5).split(group, groups=group))
     for (one, _), (other, _) in zip(model[-1].cv, expected, strict=True):

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 import statsmodels.api as sm
 
+from eo_causal.core.progress import counting
 from eo_causal.errors import DataError
 from eo_causal.estimate.regression import (
     trial_difference,
@@ -80,6 +81,26 @@ def test_an_instrument_recovers_what_least_squares_cannot():
     assert np.polyfit(table["d"], table["y"], 1)[0] > 1
 
 
+def test_errors_of_an_instrument_follow_the_textbook_and_rows_are_counted():
+    """Exactly identified: b = (Z'X)^-1 Z'y, HC0 sandwich with Z; incomplete rows are left out."""
+    random = np.random.default_rng(3)
+    z, c, u = random.standard_normal((3, 300))
+    d = z + c + u
+    table = pd.DataFrame({"z": z, "c": c, "d": d, "y": d + c + u * (1 + z**2)})
+    table.loc[:9, "c"] = np.nan
+    with counting() as counts:
+        found = two_stage_least_squares(table, "y", "d", ["z"], ["c"])
+    assert counts == {"rows_used": 290, "rows_dropped": 10}
+    rows = table.dropna()
+    x, w = (np.column_stack([rows[name], np.ones(290), rows["c"]]) for name in ("d", "z"))
+    inverse = np.linalg.inv(w.T @ x)
+    beta = inverse @ w.T @ rows["y"]
+    scores = w * (rows["y"] - x @ beta).to_numpy()[:, None]
+    covariance = inverse @ scores.T @ scores @ inverse.T
+    assert found.estimate == pytest.approx(beta[0], rel=1e-10)
+    assert found.std_error == pytest.approx(np.sqrt(covariance[0, 0]), rel=1e-10)
+
+
 def test_input_that_identifies_nothing_is_refused():
     table = pd.DataFrame({"unit": [1, 1, 2, 2] * 3, "time": [1, 2] * 6, "y": np.arange(12.0)})
     table["d"] = (table["unit"] == 1).astype(float)
@@ -87,5 +108,20 @@ def test_input_that_identifies_nothing_is_refused():
         two_way_fixed_effects(table, "y", "d", "unit", "time")
     with pytest.raises(DataError, match="missing in 1 of 12 rows"):
         trial_difference(table.assign(y=table["y"].where(table.index > 0)), "y", "d")
+    with pytest.raises(DataError, match="missing in 2 of 12 rows"):
+        two_way_fixed_effects(
+            table.assign(unit=table["unit"].where(table.index > 1)), "y", "d", "unit", "time"
+        )
+    with pytest.raises(DataError, match=r"d: 0 of 12 units are 1 and 12 are 0.*code it 0/1"):
+        trial_difference(table.assign(d=0.0), "y", "d")
+    with pytest.raises(DataError, match="code it 0/1"):
+        trial_difference(table.assign(d=table["d"] + 1), "y", "d")
+    for run in (
+        lambda: trial_difference(table, "z", "d"),
+        lambda: two_way_fixed_effects(table, "y", "d", "z", "time"),
+        lambda: two_stage_least_squares(table, "y", "d", ["z"]),
+    ):
+        with pytest.raises(DataError, match="no column z"):
+            run()
     with pytest.raises(DataError, match="do not identify"):
         two_stage_least_squares(table.assign(z=1.0), "y", "d", ["z"])
