@@ -76,13 +76,14 @@ def loaded_limits(settings: ComputeSettings) -> dict[str, str]:
     return limits_in_force(settings)
 
 
-def check_limits(kind: str, settings: ComputeSettings) -> None:
+def check_limits(kind: str, n_workers: int, settings: ComputeSettings) -> None:
     """F7: thread and GDAL settings on a worker are those of the config."""
     found = dask.delayed(loaded_limits, pure=False)(settings).compute()
     threads = {
         "OMP_NUM_THREADS": settings.threads.omp,
         "NUMBA_NUM_THREADS": settings.threads.numba,
         "EO_CAUSAL_TORCH_THREADS": settings.threads.torch,
+        "ZARR_THREADING__MAX_WORKERS": n_workers if kind == "threads" else 1,
     }
     wanted = settings.gdal | {name: str(value) for name, value in threads.items()}
     if found != wanted:
@@ -99,7 +100,7 @@ def bench_schedulers(rows: common.Rows) -> None:
         start = time.perf_counter()
         with workers(kind, arguments.workers) as settings:
             started = time.perf_counter() - start
-            check_limits(kind, settings)
+            check_limits(kind, arguments.workers, settings)
             name = f"{arguments.tasks} tasks, {kind}"
             common.check_answers({name: lambda: run_tasks(arguments.tasks)}, expected, 0.0)
             walls, seconds = [], []
