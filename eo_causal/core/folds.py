@@ -66,6 +66,23 @@ class Folds:
             (np.flatnonzero(training[k]), np.flatnonzero(fold == k)) for k in range(self.n_folds)
         ]
 
+    def sequence(self, split: int, seed: int) -> list[tuple[Positions, Positions]]:
+        """(training, test) positions where each fold is tested by models of the folds before it.
+
+        Folds come in random order; the first is only learned from. What a model says of a test fold
+        never depends on the outcomes of a later one, so that the folds' test statistics given the
+        past are independent (see :func:`eo_causal.estimate.rate.sequential_rate`).
+        """
+        pairs = self.pairs(split)
+        order = generator(seed, "sequence of folds", split).permutation(self.n_folds)
+        known = np.zeros(self.table.sizes["unit"], dtype=bool)
+        found = []
+        for before, k in zip(order[:-1], order[1:], strict=True):
+            known[pairs[before][1]] = True
+            training, test = pairs[k]
+            found.append((training[known[training]], test))
+        return found
+
 
 class FoldSettings(Settings):
     """How units are split for cross-fitting."""

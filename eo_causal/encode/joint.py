@@ -16,6 +16,7 @@ from pydantic import Field
 from eo_causal.core.folds import Folds
 from eo_causal.core.progress import count, track
 from eo_causal.core.random import generator
+from eo_causal.core.tasks import compute_tasks
 from eo_causal.core.units import StudyUnits
 from eo_causal.encode.base import check_chips
 from eo_causal.encode.examples import Examples, check_binary, check_varies
@@ -190,18 +191,12 @@ def cross_fit_network(
     EOCausalWarning
         ``AugmentationWarning``, ``LabelSmoothingWarning``, ``SalienceWarning``.
     """
-    check_chips(chips)
-    if settings.n_splits > folds.n_splits:
-        raise ConfigError(
-            f"n_splits: {settings.n_splits} of the network, but there are {folds.n_splits}. Lower"
-            " it, or raise folds.n_splits.", n_splits=settings.n_splits,
-        )  # fmt: skip
-    study = NetworkStudy(_images_of(units, chips), units.treatment, units.outcome, folds.group)
     warn_of_settings(settings)
+    study = _study(chips, units, folds, settings)
     fits = [
         fit
         for split in track(range(settings.n_splits), "networks")
-        for fit in _fit_split(chips, study, folds, settings, split, seed)
+        for fit in _fit_split(chips, study, folds.pairs(split), settings, split, 0, seed)
     ]
     count(networks=len(fits), epochs=sum(len(fit.network.history_) for fit in fits))
     predictions = _predictions(fits, units)
@@ -211,6 +206,46 @@ def cross_fit_network(
     shown = _shown(predictions, units, study)
     salience, correlation = _explain(models, chips, shown, seed)
     return NetworkFit(predictions, salience, _history(fits), _networks(fits), correlation)
+
+
+def cross_fit_sequence(
+    chips: xr.DataArray, units: StudyUnits, folds: Folds, settings: JointSettings, *, seed: int
+) -> pd.DataFrame:
+    """Predict each fold by a network of the folds before it, for sequential tests of a ranking.
+
+    Parameters
+    ----------
+    chips, units, folds, settings, seed
+        As :func:`cross_fit_network`, with the same errors and warnings.
+
+    Returns
+    -------
+    DataFrame
+        ``split``, ``unit_id``, ``propensity``, ``mu0``, ``mu1``; no rows for the units of each split's
+        first fold (:meth:`eo_causal.core.folds.Folds.sequence`).
+    """
+    study = _study(chips, units, folds, settings)
+    fits = [
+        fit
+        for split in track(range(settings.n_splits), "networks in sequence")
+        for fit in _fit_split(
+            chips, study, folds.sequence(split, seed), settings, split, folds.n_folds, seed
+        )
+    ]
+    count(networks=len(fits), epochs=sum(len(fit.network.history_) for fit in fits))
+    return _predictions(fits, units)
+
+
+def _study(
+    chips: xr.DataArray, units: StudyUnits, folds: Folds, settings: JointSettings
+) -> NetworkStudy:
+    check_chips(chips)
+    if settings.n_splits > folds.n_splits:
+        raise ConfigError(
+            f"n_splits: {settings.n_splits} of the network, but there are {folds.n_splits}. Lower"
+            " it, or raise folds.n_splits.", n_splits=settings.n_splits,
+        )  # fmt: skip
+    return NetworkStudy(_images_of(units, chips), units.treatment, units.outcome, folds.group)
 
 
 def fit_fold(
@@ -237,18 +272,13 @@ def fit_fold(
 def _fit_split(
     chips: xr.DataArray,
     study: NetworkStudy,
-    folds: Folds,
+    pairs: list[tuple[Positions, Positions]],
     settings: JointSettings,
     split: int,
+    first: int,
     seed: int,
 ) -> list[FoldFit]:
-    """One task a fold, where the run's scheduler says.
-
-    What tasks compute inside, they compute alone; with threads that setting is shared, so it holds
-    until all of them have ended.
-    """
-    import dask
-    from dask import base
+    """One task a pair of training and test units; pairs are numbered from ``first``."""
     from dask.delayed import delayed
 
     # traverse=False: else dask would load the chips before it hands them out
@@ -256,11 +286,9 @@ def _fit_split(
     task = delayed(fit_fold, pure=False)
     tasks = [
         task(*shared, pair, _seeded(settings, seed, split, fold), (split, fold))
-        for fold, pair in enumerate(folds.pairs(split))
+        for fold, pair in enumerate(pairs, first)
     ]
-    outer = base.get_scheduler(collections=tasks)
-    with dask.config.set(scheduler="synchronous"):
-        return list(base.compute(*tasks, scheduler=outer))
+    return compute_tasks(tasks)
 
 
 def _seeded(settings: JointSettings, seed: int, split: int, fold: int) -> JointSettings:

@@ -34,6 +34,9 @@ class PixelStatsSettings(EncoderOptions):
         default=None,
         description="normalised differences treated as bands; null = ndvi where red and nir exist",
     )
+    frames: Literal["all", "latest"] = Field(
+        default="all", description="latest: each unit's last valid frame alone, a single image"
+    )
 
 
 class PixelStats(Encoder):
@@ -86,7 +89,7 @@ class PixelStats(Encoder):
         if chips.sizes["x"] < 2:
             raise DataError("chips of one column have no gradient. Cut chips of at least 2 px.")
         self.bands_, self.indices_ = bands, wanted
-        self.sequence_ = chips.sizes["time"] > 1
+        self.sequence_ = self.settings.frames == "all" and chips.sizes["time"] > 1
         return self
 
     def encode(self, batch: ChipBatch) -> NDArray[np.float32]:
@@ -96,6 +99,9 @@ class PixelStats(Encoder):
         needed = 2 if self.sequence_ else 1
         refuse_units(batch, valid.sum(axis=1) < needed, too_few(needed))
         units = np.arange(len(order))
+        if self.settings.frames == "latest":
+            order = np.take_along_axis(order, np.maximum(valid.sum(axis=1) - 1, 0)[:, None], axis=1)
+            valid = valid[:, :1]
         statistics = np.full((*order.shape, len(self.bands_ + self.indices_) * 8), np.nan)
         for unit in units:  # one by one: sorted copies of a whole batch would not fit the caches
             frames = batch.values[unit, order[unit][valid[unit]]]
@@ -111,8 +117,8 @@ class PixelStats(Encoder):
         return False
 
     def least_frames(self, n_frames: int) -> int:
-        """Two for a slope, one where chips are single frames."""
-        return min(n_frames, 2)
+        """Two for a slope, one where single frames are described."""
+        return 1 if self.settings.frames == "latest" else min(n_frames, 2)
 
     def _with_indices(self, frames: NDArray[np.float32]) -> NDArray[np.float32]:
         """Normalised differences appended to (frame, band, y, x); NaN where the sum is not positive."""
@@ -132,6 +138,7 @@ class PixelStats(Encoder):
             "bands": list(self.bands_),
             "indices": list(self.indices_),
             "over_frames": self.sequence_,
+            "frames": self.settings.frames,
         }
 
 

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from eo_causal.core.artefacts import sha256_json
 from eo_causal.core.progress import count
-from eo_causal.encode.base import check_chips, over_blocks, refuse_ids
+from eo_causal.encode.base import check_chips, embed, over_blocks, refuse_ids
 from eo_causal.encode.sequence import too_few
 from eo_causal.encode.settings import EncoderSettings, build_encoder
+from eo_causal.errors import DataError
 
 
 def embed_chips(
@@ -51,6 +52,46 @@ def embed_chips(
     encoder = build_encoder(settings, seed)
     _count_and_check(chips, encoder.least_frames(chips.sizes["time"]))
     return encoder.fit_embed(chips, units)
+
+
+def embed_elsewhere(
+    chips: xr.DataArray, elsewhere: xr.DataArray, settings: EncoderSettings, *, seed: int
+) -> xr.DataArray:
+    """Embeddings of chips from other places, by an encoder fitted on the study's.
+
+    Parameters
+    ----------
+    chips, elsewhere : DataArray (unit, time, band, y, x)
+        Chips of the study and of the other places: same bands, footprint and pixel size.
+
+    Returns
+    -------
+    (unit, feature) DataArray
+        Of ``elsewhere``; comparable with :func:`embed_chips` of ``chips``.
+
+    Raises
+    ------
+    DataError
+        Chips that differ in bands, size or pixel size; units with too few valid frames.
+    """
+    for name in ("band", "y", "x"):
+        ours, theirs = chips[name].to_numpy(), elsewhere[name].to_numpy()
+        same = len(ours) == len(theirs) and (
+            np.allclose(ours, theirs, rtol=1e-3) if name != "band" else (ours == theirs).all()
+        )
+        if not same:
+            raise DataError(
+                f"chips of the study and of elsewhere differ along {name}: {_extent(ours)} and"
+                f" {_extent(theirs)}. Cut both with the same bands, size and pixel size.",
+                dimension=name,
+            )  # fmt: skip
+    encoder = build_encoder(settings, seed).fit(chips)
+    _count_and_check(elsewhere, encoder.least_frames(elsewhere.sizes["time"]))
+    return embed(elsewhere, encoder)
+
+
+def _extent(values: NDArray[Any]) -> str:
+    return f"{len(values)} values from {values[0]} to {values[-1]}"
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from itertools import batched
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 
 from eo_causal.core.folds import Folds
 from eo_causal.core.progress import count, track
+from eo_causal.core.tasks import compute_tasks
 from eo_causal.core.units import StudyUnits
 from eo_causal.errors import DataError
 from eo_causal.estimate.balance import leading_components
@@ -90,7 +90,7 @@ def fit_arms(
                 (split, k), settings, seed)
             for name in sources for k, pair in enumerate(pairs)
         ]  # fmt: skip
-        for name, fits in zip(sources, batched(_compute(tasks), len(pairs)), strict=True):
+        for name, fits in zip(sources, batched(compute_tasks(tasks), len(pairs)), strict=True):
             for arm, own in zip(seen[name], zip(*fits, strict=True), strict=True):
                 found[arm.name].append(stitch(list(own), len(study.treatment)))
         for arm in arms:
@@ -101,25 +101,14 @@ def fit_arms(
     count(propensity_models=n_fitted, outcome_models=2 * n_fitted)
     images = [name for name in sources if name]
     leading = dict(
-        zip(images, _compute([lead(name, shared[name], common) for name in images]), strict=True)
+        zip(
+            images,
+            compute_tasks([lead(name, shared[name], common) for name in images]),
+            strict=True,
+        )
     )
     none = pd.DataFrame(index=range(len(study.treatment)))
     return found, {arm.name: leading.get(arm.source, none) for arm in arms}
-
-
-def _compute(tasks: list[Any]) -> list[Any]:
-    """Run tasks where the run's scheduler says; what they compute inside, they compute alone.
-
-    The inner scheduler is set here, not by each task: with threads the setting is shared.
-    """
-    import dask
-    from dask import base
-
-    if not tasks:
-        return []
-    outer = base.get_scheduler(collections=tasks)
-    with dask.config.set(scheduler="synchronous"):
-        return list(base.compute(*tasks, scheduler=outer))
 
 
 def predicted(

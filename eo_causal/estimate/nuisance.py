@@ -179,13 +179,7 @@ def fit_source(
     DataError
         Units with missing or infinite features.
     """
-    import dask
-
-    values = None
-    if features is not None:
-        with dask.config.set(scheduler="synchronous"):
-            found = features(np.unique(study.image_of_unit[pair[0]]))
-        values = check_features(found, name, study.image_of_unit, study.n_images, study.unit_id)
+    values = image_values(name, features, study, pair[0])
     fits = []
     for seen in with_covariates:
         covariates = study.covariates if seen else None
@@ -195,6 +189,25 @@ def fit_source(
         random = generator(seed, "nuisance", *split_and_fold)
         fits.append(fit_fold(design, study, pair, settings, random))
     return fits
+
+
+def image_values(
+    name: str, features: Features | None, study: Study, training: Positions
+) -> Floats | None:
+    """(image, feature) values of all images, learned from those of the training units only.
+
+    Raises
+    ------
+    DataError
+        Units with missing or infinite features.
+    """
+    import dask
+
+    if features is None:
+        return None
+    with dask.config.set(scheduler="synchronous"):
+        found = features(np.unique(study.image_of_unit[training]))
+    return check_features(found, name, study.image_of_unit, study.n_images, study.unit_id)
 
 
 def fit_fold(

@@ -100,6 +100,22 @@ def test_no_key_and_no_ground_is_ever_learned_and_tested(seed):
                 assert not set(clusters[training]) & set(clusters[test])
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_in_a_sequence_a_fold_is_tested_by_what_the_folds_before_it_taught(seed):
+    units, _, _, overlap, footprint, settings = random_case(seed)
+    folds = folds_or_none(units, overlap, footprint, seed, settings)
+    if folds is None:
+        return
+    allowed = {tuple(test): set(training) for training, test in folds.pairs(1)}
+    steps = folds.sequence(1, seed=9)
+    assert len(steps) == folds.n_folds - 1
+    seen = set(range(len(units))) - {unit for _, test in steps for unit in test}
+    for training, test in steps:
+        assert set(training) == seen & allowed[tuple(test)]
+        seen |= set(test)
+    assert len(seen) == len(units)
+
+
 def test_some_random_cases_of_each_kind_are_possible():
     made = []
     for seed in range(40):

@@ -85,6 +85,18 @@ def test_a_frame_that_lacks_one_band_counts_for_the_others(make_chips):
     assert found["green_mean_sd"] == 0
 
 
+def test_the_latest_valid_frame_alone_is_a_single_image(random_chips):
+    chips = random_chips(n_units=3, n_frames=4, size=6)
+    chips["fractional_year"].values[1] = [2004.0, 2001.0, 2002.0, 2003.0]
+    chips.values[2, 3] = np.nan
+    latest = [(0, 3), (1, 0), (2, 2)]
+    found = PixelStats(PixelStatsSettings(frames="latest")).fit(chips).encode(to_batch(chips))
+    one = PixelStats()
+    for unit, frame in latest:
+        single = chips[[unit]].isel(time=[frame])
+        np.testing.assert_array_equal(found[[unit]], one.fit(single).encode(to_batch(single)))
+
+
 def test_units_with_too_little_are_listed(make_chips):
     values = np.ones((3, 2, 1, 2, 2))
     values[1, 0] = np.nan
@@ -115,4 +127,5 @@ def test_provenance_names_bands_and_indices(random_chips):
         "bands": ["red", "green", "blue", "nir"],
         "indices": ["ndvi"],
         "over_frames": False,
+        "frames": "all",
     }

@@ -13,7 +13,7 @@ from eo_causal.core.progress import counting
 from eo_causal.core.storage import read_value, write_value
 from eo_causal.encode.pixel_stats import PixelStatsSettings
 from eo_causal.encode.random_features import RandomFeaturesSettings
-from eo_causal.encode.store import FoldFeatures, embed_chips, embedding_key
+from eo_causal.encode.store import FoldFeatures, embed_chips, embed_elsewhere, embedding_key
 from eo_causal.errors import DataError
 
 SETTINGS = RandomFeaturesSettings(n_filters=16, n_components=4)
@@ -119,3 +119,24 @@ def test_the_key_names_chips_and_encoder(chips):
 def test_the_stage_is_annotated_for_the_cache():
     assert inspect.signature(embed_chips).return_annotation is xr.DataArray
     assert inspect.signature(embed_chips).parameters["seed"].kind is inspect.Parameter.KEYWORD_ONLY
+
+
+def placed(chips, step=30.0):
+    """Chips that know where their pixels lie."""
+    n_rows, n_columns = chips.sizes["y"], chips.sizes["x"]
+    return chips.assign_coords(y=-np.arange(n_rows) * step, x=np.arange(n_columns) * step)
+
+
+def test_other_places_are_encoded_by_what_the_study_has_taught(random_chips):
+    chips, others = placed(random_chips(n_units=9, size=12)), placed(random_chips(seed=3, size=12))
+    both = placed(xr.concat([chips, others], "unit"))
+    expected = FoldFeatures(both, SETTINGS, 5)(np.arange(9))[9:]
+    found = embed_elsewhere(chips, others * 1, SETTINGS, seed=5)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(("size", "step"), [(10, 30.0), (12, 10.0)])
+def test_chips_of_another_footprint_are_refused(random_chips, size, step):
+    chips, others = placed(random_chips(size=12)), placed(random_chips(size=size), step)
+    with pytest.raises(DataError, match="differ along y: 12 values from 0.0 to -330.0"):
+        embed_elsewhere(chips, others, SETTINGS, seed=0)
