@@ -19,7 +19,6 @@ from eo_causal.audit.study import (
     guard_chips,
     image_applicability,
     image_leakage,
-    moved_controls,
     spatial_audits,
 )
 from eo_causal.core.folds import Folds, FoldSettings, make_folds
@@ -40,8 +39,10 @@ from eo_causal.report.confounding_report import (
 )
 from eo_causal.run.config import CausalConfig, study_yaml
 from eo_causal.run.design import Design
+from eo_causal.run.image_design import image_design
 from eo_causal.run.imagery import ImageryData, chip_stages, place_stage
 from eo_causal.run.manifest import provenance
+from eo_causal.run.placebos import placebo_stages
 from eo_causal.run.stage import Stages
 from eo_causal.simulate.aid import AidSettings, read_aid_truth, write_aid_country
 
@@ -103,6 +104,11 @@ class Config(CausalConfig):
         with_covariates = self.study.covariates or self.study.fixed_effects
         return self.report.arm or f"image:{self.encoder}{'+tabular' if with_covariates else ''}"
 
+    @property
+    def outcome_support(self) -> tuple[float, float] | None:
+        """Least and largest value that the outcome can have."""
+        return self.audit.sensitivity.support
+
     @model_validator(mode="after")
     def _headline_is_there(self) -> "Config":
         if self.report.estimator not in self.estimate.estimators:
@@ -128,42 +134,9 @@ class Config(CausalConfig):
 
     def causal_design(self, name: str) -> Design:
         """See :meth:`CausalConfig.causal_design`."""
-        study, estimate, audit = self.study, self.effective.estimate, self.audit
-        bounded = audit.sensitivity.support is not None
-        asked = [PARTS.get(part, part) for part in audit.sensitivity.parts]
-        cluster = study.cluster or self.units.image_key
-        specific: dict[str, Any] = {"overlap": f"clip {estimate.clip:g}"}
-        if self.design.strategy == "rct":
-            specific = {"strata": [], "cluster": cluster}
-            if estimate.design_probability is not None:
-                specific["p_treat"] = estimate.design_probability
-        return self.design.complete(name, self.question, {
-            "units": {"geometry": "point", "id": self.units.unit_id or "row", "crs": "EPSG:4326"},
-            "treatment": {
-                "name": study.treatment, "column": study.treatment,
-                "start_date": audit.treatment_start, "announcement_date": audit.announcement_date,
-                "assignment": "randomised" if estimate.randomised else "observed",
-                "cluster": cluster,
-            },
-            "outcome": {"name": study.outcome, "source": "survey", "units": self.report.units,
-                        "support": audit.sensitivity.support},
-            "confounders": {
-                "tabular": [c for c in study.covariates if c not in study.exclude],
-                "imagery": {
-                    "bands": self.chips.bands, "window": self.data.window,
-                    "encoder": ", ".join(self.encoders),
-                    "must_precede_treatment": not audit.allow_leakage,
-                },
-            },
-            "inference": {
-                "se": None if estimate.std_error == "auto" else estimate.std_error,
-                "cutoff_km": estimate.cutoff_km, "folds": self.folds.kind,
-                "block_km": self.folds.block_km, "alpha": round(1 - estimate.level, 6),
-            },
-            "sensitivity": [part for part in asked if bounded or part != "manski"],
-            "placebos": ["negative_outcome"] if audit.negative_outcomes else [],
-            "design_specific": specific,
-        })  # fmt: skip
+        asked = [PARTS.get(part, part) for part in self.audit.sensitivity.parts]
+        bounded = self.outcome_support is not None
+        return image_design(self.effective, name, [p for p in asked if bounded or p != "manski"])
 
 
 def run(config: Config, stage: Stages) -> None:
@@ -203,7 +176,8 @@ def run(config: Config, stage: Stages) -> None:
         "measurement_error": (
             not_run("measurement_error", "the outcome is a survey, not a map with errors of its own."),
         ),
-        "placebo": _placebos(config, places, units, folds, keys, features, stage),
+        "placebo": placebo_stages(config.audit.negative_outcomes, config.arm, config.study,
+                                  config.estimate, places, units, folds, keys, features, stage),
         "registration": (stage.registration,),
     }  # fmt: skip
     without = {"the images": "tabular", "the covariates": f"image:{config.encoder}"}
@@ -266,27 +240,3 @@ def _spatial(
         nuisance = found.nuisance
     return stage("spatial", spatial_audits, units, result.nuisance, nuisance, config.arm,
                  config.audit.surrogates)  # fmt: skip
-
-
-def _placebos(
-    config: Config,
-    places: geopandas.GeoDataFrame,
-    units: StudyUnits,
-    folds: Folds,
-    keys: list[str],
-    features: dict[str, FoldFeatures],
-    stage: Stages,
-) -> tuple[AuditReport, ...]:
-    """The same analysis of outcomes that the treatment cannot have moved."""
-    if not config.audit.negative_outcomes:
-        reason = "no outcome from before the treatment is named (audit.negative_outcomes)."
-        return (not_run("negative_controls", reason),)
-    only = config.estimate.model_copy(update={"arms": (config.arm,), "estimators": ("aipw",)})
-    effects = {}
-    for name in config.audit.negative_outcomes:
-        settings = config.study.model_copy(update={"outcome": name})
-        everyone = stage(f"units_{name}", study_units, places, settings)
-        own = stage(f"with_images_{name}", units_with_images, everyone, keys)
-        found = stage(f"estimate_{name}", estimate_ate, own, folds, keys, features, {}, only)
-        effects[name] = found.effects
-    return (stage("placebos", moved_controls, effects, config.arm),)

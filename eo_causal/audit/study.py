@@ -19,6 +19,7 @@ from eo_causal.audit.spatial import (
     residual_moran,
     surrogate_field_test,
 )
+from eo_causal.audit.support import support_of, support_report
 from eo_causal.core.effect import Effect
 from eo_causal.core.folds import Folds
 from eo_causal.core.settings import Settings
@@ -144,12 +145,21 @@ def spatial_audits(
             treatment, outcome, controls, places, settings,
             nuisance["aipw_score"].to_numpy(dtype=float), seed=seed,
         ),
-        residual_moran(outcome - np.where(treatment == 1, mu1, mu0), places, seed=seed),
+        residual_moran(*_cluster_means(units, outcome - np.where(treatment == 1, mu1, mu0), places),
+                       seed=seed),
     ]  # fmt: skip
     if parted is not None:
         random = parted.loc[parted["arm"] == arm, "propensity"].to_numpy(dtype=float)
         audits.append(block_gap(treatment, random, propensity))
     return tuple(audits)
+
+
+def _cluster_means(units: StudyUnits, residual: Floats, places: Floats) -> tuple[Floats, Floats]:
+    """Residuals and places of clusters, within which errors may depend on one another anyway."""
+    rows = (
+        pd.DataFrame(np.column_stack([residual, places])).groupby(units.cluster).mean().to_numpy()
+    )
+    return rows[:, 0], rows[:, 1:]
 
 
 def image_applicability(
@@ -183,6 +193,30 @@ def image_applicability(
         area = AreaOfApplicability.fit(rows[own], fold[own], seed=seed)
         inside[~own] = area.inside(rows[~own])
     return applicability_report(inside, scores)
+
+
+def transport_support(
+    units: StudyUnits, folds: Folds, embedding: xr.DataArray, elsewhere: xr.DataArray, *, seed: int
+) -> pd.DataFrame:
+    """Where the trial can speak: :func:`eo_causal.audit.support.support_of`, one row an image.
+
+    Parameters
+    ----------
+    units, folds : StudyUnits, Folds
+        Of the trial; the first split is used.
+    embedding, elsewhere : DataArray (unit, feature)
+        Of the trial's chips and of the target places', by one encoder.
+    """
+    image = units.image_of(embedding["image_key"].to_numpy().astype(str))
+    images, first = np.unique(image, return_index=True)
+    fold = folds.table["fold_of_unit"].to_numpy()[0][first]
+    trial = embedding.to_numpy().astype(float)[images]
+    return support_of(trial, elsewhere.to_numpy().astype(float), fold, seed=seed)
+
+
+def support_line(places: pd.DataFrame) -> AuditReport:
+    """The line ``applicability`` of effects carried to ``places``: in_support, cate."""
+    return support_report(places, places["cate"].to_numpy(dtype=float))
 
 
 def rows_of_units(units: StudyUnits, embedding: xr.DataArray) -> Floats:

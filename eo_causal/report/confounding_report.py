@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import xarray as xr
 from pydantic import Field
@@ -35,7 +34,7 @@ from eo_causal.report.html import (
     Table,
     render,
 )
-from eo_causal.report.results import write_results
+from eo_causal.report.results import plain_rows, write_results
 from eo_causal.report.run_sections import ledger_block, run_sections, warning_blocks
 from eo_causal.report.tables import write_table
 
@@ -185,6 +184,27 @@ def write_confounding_report(
 def confounding_results(study: ConfoundingStudy, units: str) -> dict[str, Any]:
     """What results.json holds, without the headline."""
     found = study.result
+    arms = {row["arm"]: row for row in plain_rows(found.arms)}
+    overlap = ("clipped_share", "ess_treated", "ess_control", "auc", "calibration_slope")
+    balance = ("largest_smd_before", "largest_smd_after")
+    lines = {row["line"]: row for row in audit_results(study.block)}
+    return {
+        "pipeline": study.provenance["pipeline"], "mode": study.provenance["mode"],
+        "run_id": study.provenance["run_id"], "effect": {"ate": ate_results(found, units)},
+        "overlap": {arm: {name: row[name] for name in overlap} for arm, row in arms.items()},
+        "balance": {arm: {name: row[name] for name in balance} for arm, row in arms.items()},
+        **{
+            line: lines[line]
+            | {"checks": {audit.name: plain_rows(audit.table) for audit in study.audits[line]}}
+            for line in ("leakage", "sensitivity", "spatial")
+        },
+        "audit": audit_results(study.block),
+        "design": study.design, "truth": study.truth,
+    }  # fmt: skip
+
+
+def ate_results(found: AteResult, units: str) -> dict[str, dict[str, Any]]:
+    """Average effects as results.json holds them: arm -> estimator -> quantity."""
     ate: dict[str, dict[str, Any]] = {}
     for row in found.effects.to_dict("records"):
         ate.setdefault(row["arm"], {})[row["estimator"]] = {
@@ -192,23 +212,7 @@ def confounding_results(study: ConfoundingStudy, units: str) -> dict[str, Any]:
             "interval": [row["lower"], row["upper"]], "units": units, "p_value": row["p_value"],
             "method": f"{row['estimator']}, {row['estimand']}, median of the splits",
         }  # fmt: skip
-    arms = {row["arm"]: _plain(row) for row in found.arms.to_dict("records")}
-    overlap = ("clipped_share", "ess_treated", "ess_control", "auc", "calibration_slope")
-    balance = ("largest_smd_before", "largest_smd_after")
-    lines = {row["line"]: row for row in audit_results(study.block)}
-    return {
-        "pipeline": study.provenance["pipeline"], "mode": study.provenance["mode"],
-        "run_id": study.provenance["run_id"], "effect": {"ate": ate},
-        "overlap": {arm: {name: row[name] for name in overlap} for arm, row in arms.items()},
-        "balance": {arm: {name: row[name] for name in balance} for arm, row in arms.items()},
-        **{
-            line: lines[line]
-            | {"checks": {audit.name: _records(audit.table) for audit in study.audits[line]}}
-            for line in ("leakage", "sensitivity", "spatial")
-        },
-        "audit": audit_results(study.block),
-        "design": study.design, "truth": study.truth,
-    }  # fmt: skip
+    return ate
 
 
 def headline(study: ConfoundingStudy, units: str) -> list[str]:
@@ -273,19 +277,7 @@ def _sections(study: ConfoundingStudy, pictures: dict[str, Path]) -> list[Sectio
     def shown(*names: str) -> list[Block]:
         return [Picture(pictures[name], CAPTIONS[name]) for name in names if name in pictures]
 
-    loud: list[Block] = [
-        Callout("fail", audit.name.replace("_", " "), audit.text)
-        for audit in _audits(study)
-        if audit.status == "fail"
-    ]
-    details: list[Block] = []
-    for line, audits in study.audits.items():
-        for audit in audits:
-            own = "" if audit.name == line else f": {audit.name.replace('_', ' ')}"
-            name = line.replace("_", " ") + own
-            details.append(Callout(LEVELS[audit.status], name, audit.text))
-            if len(audit.table):
-                details.append(Table(audit.table))
+    loud, details = audit_details(study.audits)
     effects = found.effects.drop(columns=["n", "n_effective", "split_low", "split_high"])
     sections = [
         Section("Effects", [*loud, *shown("effects"), Table(effects, "Median over the splits"),
@@ -304,6 +296,25 @@ def _sections(study: ConfoundingStudy, pictures: dict[str, Path]) -> list[Sectio
         sections.insert(1, Section("As published, and what the default does instead", [
             Table(DEPARTURES, "arXiv 2301.12985 and its software; augmentation is not repeated")]))  # fmt: skip
     return [*sections, *run_sections(study.provenance, study.config_text)]
+
+
+def audit_details(
+    audits: dict[str, tuple[AuditReport, ...]],
+) -> tuple[list[Block], list[Block]]:
+    """Failed audits, to be said loudly; and every audit with its table."""
+    loud: list[Block] = []
+    details: list[Block] = []
+    for line, several in audits.items():
+        for audit in several:
+            name = audit.name.replace("_", " ")
+            if audit.status == "fail":
+                loud.append(Callout("fail", name, audit.text))
+            title = line.replace("_", " ")
+            own = title if audit.name == line else f"{title}: {name}"
+            details.append(Callout(LEVELS[audit.status], own, audit.text))
+            if len(audit.table):
+                details.append(Table(audit.table))
+    return loud, details
 
 
 def _differences(found: AteResult, estimator: str) -> list[Block]:
@@ -359,18 +370,3 @@ def _said(arm: str) -> str:
         for part in arm.split("+")
     ]
     return " and ".join(words)
-
-
-def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    return [_plain(row) for row in table.to_dict("records")]
-
-
-def _plain(row: dict[Any, Any]) -> dict[str, Any]:
-    """A row as JSON: absent is null."""
-    return {str(name): _value(item) for name, item in row.items()}
-
-
-def _value(item: Any) -> Any:
-    if isinstance(item, float | np.floating):
-        return float(item) if np.isfinite(item) else None
-    return item if isinstance(item, int | str | bool | np.generic) or item is None else str(item)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 
@@ -14,8 +15,9 @@ def write_cog(path: Path, layers: xr.Dataset, *, run_id: str, note: str) -> Path
     path : Path
         Ends in ``.tif``; its folder is made.
     layers : Dataset (y, x)
-        Variables with ``units`` and ``long_name``; 1-D ``latitude (y)`` decreasing and
-        ``longitude (x)`` increasing, EPSG:4326. NaN = no data.
+        Variables with ``units`` and ``long_name``. Either 1-D ``latitude (y)`` decreasing and
+        ``longitude (x)`` increasing, EPSG:4326; or ``northing (y)`` and ``easting (x)`` in metres
+        and ``attrs["crs"]``. NaN = no data.
     run_id, note : str
         Stored as tags; no clock, so that maps stay bit-identical.
     """
@@ -24,14 +26,17 @@ def write_cog(path: Path, layers: xr.Dataset, *, run_id: str, note: str) -> Path
     from rasterio.shutil import copy
     from rasterio.transform import from_origin
 
-    latitude, longitude = layers["latitude"].to_numpy(), layers["longitude"].to_numpy()
-    step_y = abs(float(latitude[-1] - latitude[0])) / (len(latitude) - 1)
-    step_x = float(longitude[-1] - longitude[0]) / (len(longitude) - 1)
-    west, north = float(longitude[0]) - step_x / 2, float(latitude[0]) + step_y / 2
+    projected = "northing" in layers.coords
+    names_of_axes = ("northing", "easting") if projected else ("latitude", "longitude")
+    down, across = (layers[name].to_numpy() for name in names_of_axes)
+    step_y = abs(float(down[-1] - down[0])) / (len(down) - 1)
+    step_x = float(across[-1] - across[0]) / (len(across) - 1)
+    west, north = float(across[0]) - step_x / 2, float(down[0]) + step_y / 2
     names = [str(name) for name in layers.data_vars]
     profile = {
-        "driver": "GTiff", "dtype": "float32", "count": len(names), "crs": "EPSG:4326",
-        "height": len(latitude), "width": len(longitude), "nodata": float("nan"),
+        "driver": "GTiff", "dtype": "float32", "count": len(names),
+        "crs": layers.attrs["crs"] if projected else "EPSG:4326",
+        "height": len(down), "width": len(across), "nodata": float("nan"),
         "transform": from_origin(west, north, step_x, step_y),
     }  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -52,3 +57,50 @@ def write_cog(path: Path, layers: xr.Dataset, *, run_id: str, note: str) -> Path
                 overview_resampling="AVERAGE",
             )  # fmt: skip
     return path
+
+
+def rasterised(
+    table: pd.DataFrame, columns: dict[str, tuple[str, str]], cell_m: float
+) -> xr.Dataset:
+    """Places as cells of a raster in the UTM zone of their middle; empty cells are NaN.
+
+    Parameters
+    ----------
+    table : DataFrame
+        ``longitude``, ``latitude`` (degrees) and the columns; places that share a cell are averaged.
+    columns : dict
+        Column -> (units, long name).
+    cell_m : float
+        Side of a cell, metres.
+
+    Returns
+    -------
+    Dataset (y, x)
+        One variable a column, and ``n_places``; ``northing (y)`` decreasing, ``easting (x)``;
+        ``attrs["crs"]``. At least two rows and columns.
+    """
+    from geopandas import GeoSeries
+
+    points = GeoSeries.from_xy(table["longitude"], table["latitude"], crs="EPSG:4326")
+    crs = points.estimate_utm_crs()
+    metres = points.to_crs(crs)
+    west, north = float(metres.x.min()) - cell_m / 2, float(metres.y.max()) + cell_m / 2
+    column = np.floor((metres.x.to_numpy() - west) / cell_m).astype(np.intp)
+    row = np.floor((north - metres.y.to_numpy()) / cell_m).astype(np.intp)
+    shape = (max(int(row.max()) + 1, 2), max(int(column.max()) + 1, 2))
+    cell = row * shape[1] + column
+    number = np.bincount(cell, minlength=shape[0] * shape[1]).astype(float)
+    layers = {"n_places": (("y", "x"), number.reshape(shape), {"long_name": "places in the cell"})}
+    for name, (units, long_name) in columns.items():
+        total = np.bincount(cell, table[name].to_numpy(dtype=float), len(number))
+        values = np.divide(total, number, out=np.full(len(number), np.nan), where=number > 0)
+        attrs = {"units": units, "long_name": long_name}
+        layers[name] = (("y", "x"), values.reshape(shape), attrs)
+    return xr.Dataset(
+        layers,
+        coords={
+            "northing": ("y", north - (np.arange(shape[0]) + 0.5) * cell_m),
+            "easting": ("x", west + (np.arange(shape[1]) + 0.5) * cell_m),
+        },
+        attrs={"crs": crs.to_string()},
+    )

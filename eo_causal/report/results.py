@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from eo_causal.core.effect import Effect
 from eo_causal.errors import DegenerateError
@@ -45,6 +46,13 @@ def write_results(folder: Path, results: dict[str, Any]) -> Path:
     return path
 
 
+def plain_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows of a table as JSON: absent numbers are null, other things are text."""
+    return [
+        {str(name): _cell(value) for name, value in row.items()} for row in table.to_dict("records")
+    ]
+
+
 def read_schema() -> dict[str, Any]:
     """The JSON schema every results.json satisfies."""
     schema: dict[str, Any] = json.loads(SCHEMA_PATH.read_text(encoding="utf-8"))
@@ -61,3 +69,11 @@ def _plain(value: Any, where: str) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         raise DegenerateError(f"{where} is {value}; no result is written.", key=where)
     return value
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, float | np.floating):
+        return float(value) if np.isfinite(value) else None
+    return (
+        value if isinstance(value, int | str | bool | np.generic) or value is None else str(value)
+    )

@@ -9,6 +9,7 @@ import pandas as pd
 
 from eo_causal.core.display import show_number, show_p
 
+P_VALUES = ("p", "p_value", "p_adjusted", "p_two_sided", "q_value")
 SHORT_TEXT = 12  # longest text that is kept on one line, months among them
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -100,7 +101,7 @@ def format_value(value: Any) -> str:
 
 def _html_column(name: str, column: pd.Series) -> tuple[str, list[str]]:
     """Head and cells of one column."""
-    texts = format_column(column, p_values=name in ("p", "p_value") or name.endswith("_p"))
+    texts = format_column(column, p_values=name in P_VALUES or name.endswith("_p"))
     if _is_number(column):
         kinds = [' class="number"'] * len(texts)
     else:

@@ -55,16 +55,16 @@ class Imagery(NamedTuple):
 
 
 def place_stage(
-    settings: UnitSettings, stage: Stages, root: Path | None = None
+    settings: UnitSettings, stage: Stages, root: Path | None = None, name: str = "units"
 ) -> geopandas.GeoDataFrame:
     """The places of a study; their file lies below ``root`` where data were simulated."""
     if settings.grid is not None:
-        return stage("units", grid_units, settings.grid)
+        return stage(name, grid_units, settings.grid)
     assert settings.file is not None
     file = Path(settings.file) if root is None else root / settings.file
     if settings.dataset is not None:
         file = dataset_path(settings.dataset, settings.file)
-    return stage("units", read_units, stage.inputs([file]), settings)
+    return stage(name, read_units, stage.inputs([file]), settings)
 
 
 def chip_stages(

@@ -112,12 +112,17 @@ def draw_villages(settings: AidSettings, seed: int) -> tuple[pd.DataFrame, NDArr
     return villages, places
 
 
+def greenness(images: NDArray[np.float32]) -> Floats:
+    """(..., y, x) normalised difference of near infrared and red of (..., band, y, x) reflectance."""
+    red, nir = (images[..., BANDS.index(name), :, :].astype(float) for name in ("red", "nir"))
+    return np.asarray((nir - red) / (nir + red))
+
+
 def _greenness(settings: AidSettings, seed: int) -> Floats:
-    """(y, x) normalised difference of near infrared and red on the last date before the programme."""
+    """(y, x) greenness on the last date before the programme, without clouds."""
     clear = simulate_country(settings.country.model_copy(update={"cloud": 0.0}), seed)
     before = int(np.flatnonzero(clear.dates < pd.Timestamp(settings.treatment_start))[-1])
-    red, nir = (clear.images[before, BANDS.index(name)].astype(float) for name in ("red", "nir"))
-    return np.asarray((nir - red) / (nir + red))
+    return greenness(clear.images[before])
 
 
 def _with_roofs(country: Country, places: NDArray[np.intp], settings: AidSettings) -> Country:

@@ -2,17 +2,23 @@
 
 import numpy as np
 import pytest
+import statsmodels.api as sm
 from scipy.special import expit
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.linear_model import Ridge as SklearnRidge
+from sklearn.neighbors import KNeighborsRegressor
 
+from eo_causal.errors import ConfigError
 from eo_causal.estimate.learners import (
     LOGISTIC_PENALTIES,
     Boosting,
+    FromSklearn,
     Ridge,
     RidgeLogistic,
     deal_groups,
     logistic_coefficients,
+    outcome_learner,
+    propensity_learner,
 )
 
 
@@ -144,3 +150,108 @@ def test_groups_are_dealt_whole_and_treated_ones_evenly():
 def test_few_groups_make_few_folds():
     folds = deal_groups(np.array([3, 3, 8]), np.array([1.0, 0, 1]), 5, np.random.default_rng(0))
     assert sorted(set(folds)) == [0, 1]
+
+
+def test_weighted_ridge_equals_scikit_learn(sample):
+    design, _, outcome, folds = sample
+    weights = np.random.default_rng(4).exponential(size=400)
+    learner = Ridge().fit(design, outcome, folds, weights)
+    whole = SklearnRidge(alpha=learner.penalty_ * weights.sum())
+    whole.fit(design, outcome, sample_weight=weights)
+    np.testing.assert_allclose(learner.predict(design), whole.predict(design), atol=1e-10)
+    even = Ridge().fit(design, outcome, folds, np.full(400, 7.0))
+    np.testing.assert_allclose(
+        even.predict(design), Ridge().fit(design, outcome, folds).predict(design), atol=1e-10
+    )
+
+
+def test_weighted_ridge_without_a_penalty_is_weighted_least_squares(sample):
+    design, _, outcome, folds = sample
+    weights = np.random.default_rng(4).exponential(size=400)
+    learner = Ridge((0.0,)).fit(design, outcome, folds, weights)
+    fitted = sm.WLS(outcome, sm.add_constant(design), weights=weights).fit()
+    np.testing.assert_allclose([learner.intercept_, *learner.coefficients_], fitted.params)
+
+
+def test_units_of_weight_zero_teach_ridge_nothing(sample):
+    design, _, outcome, folds = sample
+    weights = (np.arange(400) >= 100).astype(float)
+    changed = np.where(weights == 0, 1e3, outcome)
+    first, again = (Ridge().fit(design, y, folds, weights) for y in (outcome, changed))
+    np.testing.assert_allclose(first.predict(design), again.predict(design), atol=1e-8)
+
+
+def test_many_blocks_of_rows_are_one_ridge():
+    random = np.random.default_rng(6)
+    design = random.normal(3, 2, size=(30_000, 3))
+    outcome = design @ [1.0, -1, 2] + 100 + random.normal(size=30_000)
+    learner = Ridge().fit(design, outcome, np.arange(30_000) % 2)
+    whole = SklearnRidge(alpha=learner.penalty_ * 30_000).fit(design, outcome)
+    np.testing.assert_allclose(learner.predict(design), whole.predict(design), atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("learner", "tolerance"),
+    [(Ridge(), 1e-10), (RidgeLogistic(), 1e-5), (Boosting("regressor", 3), 0.0)],
+)
+def test_held_out_predictions_come_from_the_other_folds(sample, learner, tolerance):
+    """Also for units that the models were not to learn from at all."""
+    design, treatment, outcome, folds = sample
+    target = treatment if isinstance(learner, RidgeLogistic) else outcome
+    seen = np.arange(400) < 300
+    learner.fit(design[seen], target[seen], folds[seen])
+    found = learner.held_out(design, target, folds, seen)
+    for k in range(5):
+        rest = seen & (folds != k)
+        alone = type(learner)("regressor", 3) if isinstance(learner, Boosting) else type(learner)()
+        alone.penalties = (learner.penalty_,)
+        alone.fit(design[rest], target[rest], np.arange(rest.sum()) % 2)
+        expected = alone.predict(design[folds == k])
+        np.testing.assert_allclose(found[folds == k], expected, atol=tolerance, rtol=0)
+
+
+def test_a_fold_that_nothing_was_learned_from_gets_the_model_of_all(sample):
+    design, _, outcome, folds = sample
+    seen = folds != 4
+    learner = Ridge().fit(design[seen], outcome[seen], folds[seen])
+    found = learner.held_out(design, outcome, folds, seen)
+    np.testing.assert_array_equal(found[~seen], learner.predict(design[~seen]))
+
+
+def test_a_model_of_scikit_learn_is_cloned_and_weighted(sample):
+    design, _, outcome, folds = sample
+    weights = np.random.default_rng(4).exponential(size=400)
+    model = LinearRegression()
+    learner = FromSklearn(model).fit(design, outcome, folds, weights)
+    expected = LinearRegression().fit(design, outcome, sample_weight=weights).predict(design)
+    np.testing.assert_array_equal(learner.predict(design), expected)
+    plain = FromSklearn(model).fit(design, outcome, folds).predict(design)
+    np.testing.assert_array_equal(plain, LinearRegression().fit(design, outcome).predict(design))
+    assert not hasattr(model, "coef_")
+    held = FromSklearn(model).held_out(design, outcome, folds, np.ones(400, dtype=bool))
+    rest = LinearRegression().fit(design[folds != 1], outcome[folds != 1])
+    np.testing.assert_array_equal(held[folds == 1], rest.predict(design[folds == 1]))
+
+
+def test_a_model_without_weights_is_refused_only_where_they_are_needed(sample):
+    design, _, outcome, folds = sample
+    learner = FromSklearn(KNeighborsRegressor()).fit(design, outcome, folds)
+    assert np.corrcoef(learner.predict(design), outcome)[0, 1] > 0.8
+    with pytest.raises(ConfigError, match="KNeighborsRegressor takes no sample_weight"):
+        learner.fit(design, outcome, folds, np.ones(400))
+
+
+def test_boosting_obeys_weights(sample):
+    design, _, outcome, folds = sample
+    weights = (np.arange(400) < 200).astype(float)
+    changed = np.where(weights == 0, outcome + 50, outcome)
+    learner = Boosting("regressor", 3)
+    first = learner.fit(design, outcome, folds, weights).predict(design)
+    np.testing.assert_allclose(first, learner.fit(design, changed, folds, weights).predict(design))
+
+
+def test_learners_have_names():
+    assert isinstance(outcome_learner("ridge", 1), Ridge)
+    assert outcome_learner("boosting", 1).kind == "regressor"
+    assert isinstance(propensity_learner("logistic", 1), RidgeLogistic)
+    assert propensity_learner("boosting", 1).kind == "classifier"

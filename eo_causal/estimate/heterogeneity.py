@@ -1,0 +1,293 @@
+"""For whom a treatment works better: all data arms and learners on the same folds, tested and compared.
+
+An arm is what models may see, as in :mod:`eo_causal.estimate.arms`; a ranking is an arm with a learner.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pydantic import Field
+
+from eo_causal.core.folds import Folds
+from eo_causal.core.progress import count
+from eo_causal.core.random import generator
+from eo_causal.core.settings import Settings
+from eo_causal.core.units import StudyUnits
+from eo_causal.core.variance import interval
+from eo_causal.errors import ConfigError, DataError
+from eo_causal.estimate.arms import choose_arms
+from eo_causal.estimate.cate import EffectSettings, LearnerName
+from eo_causal.estimate.effect_fits import FitPlan, NetworkPredictions, SplitFit, fit_all
+from eo_causal.estimate.fit_arms import study_of
+from eo_causal.estimate.interpret import calibration, effects_by_quantile
+from eo_causal.estimate.nuisance import Features
+from eo_causal.estimate.rate import (
+    half_sample_draws,
+    holm,
+    over_splits,
+    pooled_rate,
+    rate_difference,
+    sequential_rate,
+    toc,
+)
+
+Floats = NDArray[np.float64]
+Ranking = tuple[str, str]
+SHARES = np.arange(1, 21) / 20
+
+
+class HeterogeneitySettings(Settings):
+    """Which rankings are tried, and how they are tested."""
+
+    arms: tuple[str, ...] | None = Field(
+        default=None, description="tabular, image:NAME, image:NAME+tabular; null = all there are"
+    )
+    learners: tuple[LearnerName, ...] = Field(
+        default=("dr",), min_length=1, description="t, x, r, dr or causal_forest (extra forest)"
+    )
+    n_components: int | None = Field(
+        default=30, ge=1, description="principal components where there are more features"
+    )
+    effects: EffectSettings = EffectSettings()
+    n_draws: int = Field(default=200, ge=20, description="half-samples of clusters for an error")
+    n_groups: int = Field(default=4, ge=2, description="groups of units by predicted effect")
+    level: float = Field(default=0.95, gt=0, lt=1, description="coverage of intervals")
+
+
+@dataclass(frozen=True)
+class HeterogeneityResult:
+    """What every ranking is worth, and what it says.
+
+    Attributes
+    ----------
+    rates : DataFrame
+        arm, learner, metric (autoc, qini), estimate, std_error, ratio, split_low, split_high (of the
+        ratio), n_splits, p_value (one-sided, sequential), p_two_sided, p_adjusted (Holm, over all
+        rankings of a metric), pooled, pooled_ratio (of ranks pooled over the folds: no test).
+    splits : DataFrame
+        The sequential tests of every split: split, arm, learner and the columns of
+        :func:`~eo_causal.estimate.rate.sequential_rate`.
+    curves : DataFrame
+        arm, learner, share, toc, lower, upper: targeting curves, pooled, mean over the splits.
+    cate : DataFrame
+        unit_id, arm, learner, cate, score: out of fold, means over the splits.
+    calibration : DataFrame
+        arm, learner, term (mean, slope), estimate, std_error, lower, upper, p_value.
+    groups : DataFrame
+        arm, learner, group, n, predicted, effect, std_error, lower, upper.
+    comparisons : DataFrame
+        ranking_a, ranking_b, correlation (rank, of predicted effects), difference (of AUTOC),
+        std_error, lower, upper, p_value.
+    level : float
+        Of the intervals.
+    """
+
+    rates: pd.DataFrame
+    splits: pd.DataFrame
+    curves: pd.DataFrame
+    cate: pd.DataFrame
+    calibration: pd.DataFrame
+    groups: pd.DataFrame
+    comparisons: pd.DataFrame
+    level: float
+
+    def of(self, arm: str, learner: str) -> pd.DataFrame:
+        """Rows of ``cate`` of one ranking.
+
+        Raises
+        ------
+        ConfigError
+            There is no such ranking.
+        """
+        rows = self.cate[(self.cate["arm"] == arm) & (self.cate["learner"] == learner)]
+        if not len(rows):
+            known = self.rates[["arm", "learner"]].drop_duplicates()
+            listed = ", ".join(f"{one} {other}" for one, other in known.itertuples(index=False))
+            raise ConfigError(f"no ranking by {arm} {learner}; there are: {listed}.")
+        return rows.reset_index(drop=True)
+
+
+def estimate_heterogeneity(
+    units: StudyUnits,
+    folds: Folds,
+    image_keys: list[str],
+    features: dict[str, Features],
+    networks: dict[str, NetworkPredictions],
+    probability: float | None,
+    settings: HeterogeneitySettings,
+    *,
+    seed: int,
+) -> HeterogeneityResult:
+    """Predicted effects of every ranking, their tests and their comparison.
+
+    Parameters
+    ----------
+    units : StudyUnits
+    folds : Folds
+        See :func:`eo_causal.core.folds.make_folds`; at least three.
+    image_keys : list of str
+        Keys of the chips that features are of, in their order.
+    features : dict
+        Name -> callable from positions of training chips to (chip, feature) values of all chips.
+    networks : dict
+        Name -> predictions of networks trained on these folds.
+    probability : float or None
+        Known probability of treatment in a trial; None = modelled.
+    settings : HeterogeneitySettings
+
+    Raises
+    ------
+    ConfigError
+        An arm that is not there, or fewer than three folds.
+    DataError
+        Units without an image or with missing features; folds of fewer than four clusters.
+
+    Notes
+    -----
+    Tests are sequential: effects are learned on some folds and ranked on the next (arXiv 2405.05534).
+    Splits are combined by the median; see :func:`eo_causal.estimate.rate.over_splits`.
+    """
+    if folds.n_folds < 3:
+        raise ConfigError(
+            f"folds.n_folds is {folds.n_folds}; the sequential test of a ranking needs 3, because the"
+            " first fold is only learned from.", n_folds=folds.n_folds,
+        )  # fmt: skip
+    pooled = {name: given.pooled for name, given in networks.items()}
+    arms = choose_arms(settings.arms, units, features, pooled)
+    study = study_of(units, folds, image_keys, arms, features)
+    plan = FitPlan(settings.learners, probability, settings.n_components, settings.effects, seed)
+    cluster = units.cluster
+    fits = fit_all(arms, study, folds, features, networks, cluster, plan)
+    count(rankings=len(fits), units=len(units))
+    splits = _each(fits, lambda own: _tests(own, settings.n_draws, seed))
+    means = {
+        ranking: (np.mean([f.score for f in own], axis=0), np.mean([f.effect for f in own], axis=0))
+        for ranking, own in fits.items()
+    }
+    return HeterogeneityResult(
+        rates=_rates(splits, fits, cluster, settings.n_draws, seed),
+        splits=splits,
+        curves=_each(fits, lambda own: _curve(own, cluster, settings, seed)),
+        cate=_each(
+            means,
+            lambda own: pd.DataFrame(
+                {"unit_id": units.table["unit_id"], "cate": own[1], "score": own[0]}
+            ),
+        ),
+        calibration=_each(
+            means, lambda own: _where_possible(calibration, *own, cluster, settings.level)
+        ),
+        groups=_each(
+            means,
+            lambda own: _where_possible(
+                effects_by_quantile, *own, cluster, settings.n_groups, settings.level
+            ),
+        ),
+        comparisons=_comparisons(fits, means, settings, seed),
+        level=settings.level,
+    )
+
+
+def ranking_of(result: HeterogeneityResult, arm: str, learner: str) -> pd.DataFrame:
+    """Predicted effects of one ranking; see :meth:`HeterogeneityResult.of`."""
+    return result.of(arm, learner)
+
+
+def _each[Value](
+    found: dict[Ranking, Value], table_of: Callable[[Value], pd.DataFrame]
+) -> pd.DataFrame:
+    """The tables of all rankings, with arm and learner as first columns."""
+    tables = []
+    for (arm, learner), value in found.items():
+        table = table_of(value)
+        table.insert(0, "learner", learner)
+        table.insert(0, "arm", arm)
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True)
+
+
+def _where_possible(function: Callable[..., pd.DataFrame], *arguments: object) -> pd.DataFrame:
+    """No rows where predictions hardly differ, as those of a strongly penalised learner may."""
+    try:
+        return function(*arguments)
+    except DataError:
+        count(rankings_without_differences=1)
+        return pd.DataFrame()
+
+
+def _tests(fits: list[SplitFit], n_draws: int, seed: int) -> pd.DataFrame:
+    tables = [
+        sequential_rate(fit.steps, n_draws, generator(seed, "rate", split)).assign(split=split)
+        for split, fit in enumerate(fits)
+    ]
+    return pd.concat(tables, ignore_index=True)
+
+
+def _rates(
+    splits: pd.DataFrame,
+    fits: dict[Ranking, list[SplitFit]],
+    cluster: NDArray[np.intp],
+    n_draws: int,
+    seed: int,
+) -> pd.DataFrame:
+    rows = []
+    for (arm, learner), own in splits.groupby(["arm", "learner"], sort=False):
+        found = over_splits([part for _, part in own.groupby("split")])
+        together = over_splits([
+            pooled_rate(fit.score, fit.effect, cluster, n_draws, generator(seed, "pooled", split))
+            for split, fit in enumerate(fits[arm, learner])
+        ])  # fmt: skip
+        found["pooled"], found["pooled_ratio"] = together["estimate"], together["ratio"]
+        found.insert(0, "learner", learner)
+        found.insert(0, "arm", arm)
+        rows.append(found)
+    table = pd.concat(rows, ignore_index=True)
+    adjusted = table.groupby("metric")["p_value"].transform(lambda p: holm(p.to_numpy()))
+    table.insert(table.columns.get_loc("p_two_sided") + 1, "p_adjusted", adjusted)
+    return table
+
+
+def _curve(
+    fits: list[SplitFit], cluster: NDArray[np.intp], settings: HeterogeneitySettings, seed: int
+) -> pd.DataFrame:
+    """Mean targeting curve of the splits; half-samples of the first give its band."""
+    mean = np.mean([toc(fit.score, fit.effect, SHARES)["toc"] for fit in fits], axis=0)
+    draws = half_sample_draws(cluster, settings.n_draws, generator(seed, "curve"))
+    first = fits[0]
+    halves = [toc(first.score[kept], first.effect[kept], SHARES)["toc"] for kept in draws]
+    error = np.std(halves, axis=0, ddof=1)
+    ends = [interval(float(m), float(e), settings.level) for m, e in zip(mean, error, strict=True)]
+    lower, upper = np.transpose(ends)
+    return pd.DataFrame({"share": SHARES, "toc": mean, "lower": lower, "upper": upper})
+
+
+def _comparisons(
+    fits: dict[Ranking, list[SplitFit]],
+    means: dict[Ranking, tuple[Floats, Floats]],
+    settings: HeterogeneitySettings,
+    seed: int,
+) -> pd.DataFrame:
+    """Pairs of rankings on the same half-samples; those of different splits have no common folds."""
+    from scipy.stats import spearmanr
+
+    rows = []
+    for first, second in combinations(fits, 2):
+        tables = [
+            rate_difference(a.steps, b.steps, settings.n_draws, generator(seed, "paired", split))
+            for split, (a, b) in enumerate(zip(fits[first], fits[second], strict=False))
+        ]
+        row = over_splits(tables).set_index("metric").loc["autoc"]
+        lower, upper = interval(row["estimate"], row["std_error"], settings.level)
+        alike = spearmanr(means[first][1], means[second][1]).statistic
+        rows.append({
+            "ranking_a": " ".join(first), "ranking_b": " ".join(second), "correlation": alike,
+            "difference": row["estimate"], "std_error": row["std_error"], "lower": lower,
+            "upper": upper, "p_value": row["p_two_sided"],
+        })  # fmt: skip
+    columns = ["ranking_a", "ranking_b", "correlation", "difference", "std_error", "lower",
+               "upper", "p_value"]  # fmt: skip
+    return pd.DataFrame(rows, columns=columns)
