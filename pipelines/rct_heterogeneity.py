@@ -229,8 +229,9 @@ def _network(
     """The fit of the end-to-end network, and its predictions by all other and by earlier folds."""
     if config.network is None:
         return None, {}
-    fit = stage("network", cross_fit_network, chips, units, folds, config.network)
-    sequential = stage("network_sequence", cross_fit_sequence, chips, units, folds, config.network)
+    settings = config.network.model_copy(update={"explain": "effect"})
+    fit = stage("network", cross_fit_network, chips, units, folds, settings)
+    sequential = stage("network_sequence", cross_fit_sequence, chips, units, folds, settings)
     return fit, {"network": NetworkPredictions(fit.predictions, sequential)}
 
 

@@ -2,6 +2,7 @@
 
 import heapq
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Annotated, Literal
 
 import numpy as np
@@ -77,7 +78,7 @@ class Folds:
         order = generator(seed, "sequence of folds", split).permutation(self.n_folds)
         known = np.zeros(self.table.sizes["unit"], dtype=bool)
         found = []
-        for before, k in zip(order[:-1], order[1:], strict=True):
+        for before, k in pairwise(order):
             known[pairs[before][1]] = True
             training, test = pairs[k]
             found.append((training[known[training]], test))

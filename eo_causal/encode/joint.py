@@ -5,7 +5,7 @@ fold; predictions for a unit come from a network that did not see its image.
 """
 
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -40,6 +40,10 @@ class JointSettings(NetworkSettings):
         default=1.0, gt=0, description="of the squared error of the outcome, in its standard deviations"
     )  # fmt: skip
     n_splits: int = Field(default=1, ge=1, description="splits of the folds that are trained on")
+    explain: Literal["treatment", "effect"] = Field(
+        default="treatment",
+        description="whose salience maps are drawn: of the logit, or of mu1 - mu0",
+    )
 
 
 class JointNetwork(TrainedNetwork):
@@ -107,8 +111,14 @@ class JointNetwork(TrainedNetwork):
 
     @property
     def output_scale(self) -> float:
-        """1: the first output is a logit."""
-        return 1.0
+        """Units of what is explained: 1 for a logit, sd of the outcome for effects."""
+        return 1.0 if self.settings.explain == "treatment" else self.scale_
+
+    def explained(self, output: Any) -> Any:
+        """The logit of treatment, or the effect mu1 - mu0, of each row of raw outputs."""
+        if self.settings.explain == "treatment":
+            return output[:, 0]
+        return output[:, 2] - output[:, 1]
 
     def _fit(
         self,
@@ -203,7 +213,7 @@ def cross_fit_network(
     models = [
         (fit.network, study.image[folds.pairs(0)[fit.fold][0]]) for fit in fits if fit.split == 0
     ]
-    shown = _shown(predictions, units, study)
+    shown = _shown(predictions, units, study, settings)
     salience, correlation = _explain(models, chips, shown, seed)
     return NetworkFit(predictions, salience, _history(fits), _networks(fits), correlation)
 
@@ -329,27 +339,37 @@ def _networks(fits: list[FoldFit]) -> pd.DataFrame:
     ])  # fmt: skip
 
 
-def _shown(predictions: pd.DataFrame, units: StudyUnits, study: NetworkStudy) -> pd.DataFrame:
-    """Places to explain: ``image``, ``treated``, ``propensity`` of the first split.
+def _shown(
+    predictions: pd.DataFrame, units: StudyUnits, study: NetworkStudy, settings: JointSettings
+) -> pd.DataFrame:
+    """Places to explain: ``image``, ``treated``, ``propensity`` and ``effect`` of the first split.
 
-    A place is shown once, whether its images or its units say that it is the same (to the metre).
+    Treated places of highest and untreated ones of lowest propensity; to explain effects, places of
+    the largest and of the smallest. A place is shown once, whether its images or its units say that it
+    is the same (to the metre).
     """
+    first = predictions.iloc[: len(units)]
     table = pd.DataFrame({
         "image": study.image, "place": study.image, "treated": study.treatment == 1,
-        "propensity": predictions["propensity"].to_numpy()[: len(units)],
+        "propensity": first["propensity"].to_numpy(),
+        "effect": (first["mu1"] - first["mu0"]).to_numpy(),
     })  # fmt: skip
     if units.coordinates is not None:
         rounded = np.round(units.coordinates)
         table["place"] = np.unique(rounded, axis=0, return_inverse=True)[1]
+    if settings.explain == "effect":
+        ordered = _distinct(table.sort_values("effect", kind="stable"))
+        few = min(N_SHOWN, len(ordered) // 2)
+        return pd.concat([ordered.tail(few)[::-1], ordered.head(few)], ignore_index=True)
     ordered = table.sort_values("propensity", kind="stable")
-    untreated = _apart(ordered[~ordered["treated"]])
+    untreated = _distinct(ordered[~ordered["treated"]]).head(N_SHOWN)
     treated = ordered[ordered["treated"]][::-1]
     seen = treated["place"].isin(untreated["place"]) | treated["image"].isin(untreated["image"])
-    return pd.concat([_apart(treated[~seen]), untreated], ignore_index=True)
+    return pd.concat([_distinct(treated[~seen]).head(N_SHOWN), untreated], ignore_index=True)
 
 
-def _apart(table: pd.DataFrame) -> pd.DataFrame:
-    return table.drop_duplicates("image").drop_duplicates("place").head(N_SHOWN)
+def _distinct(table: pd.DataFrame) -> pd.DataFrame:
+    return table.drop_duplicates("image").drop_duplicates("place")
 
 
 def _explain(
@@ -370,7 +390,7 @@ def _explain(
     images = chips.isel(unit=image).compute()
     maps = gradient_salience(seen_by, images)
     maps["drawn"] = (maps["direction"].dims, drawn(maps["direction"].to_numpy()))
-    for name in ("treated", "propensity"):
+    for name in ("treated", "propensity", "effect"):
         maps[name] = ("unit", shown[name].to_numpy())
     correlation = check_salience(seen_by, images, seed)
     return maps, correlation if np.isfinite(correlation) else None

@@ -15,10 +15,11 @@ class NetworkFit:
     predictions : DataFrame
         split, unit_id, propensity, mu0, mu1; each by the network of the fold that left the unit out.
     salience : Dataset (unit, time, y, x)
-        ``magnitude`` and ``direction`` of d logit(propensity) / d pixel, averaged over the networks
-        of the first split that did not see the place, and ``drawn``, the directions as they are
-        drawn; with ``treated (unit)`` and ``propensity (unit)``. The three treated places of
-        highest and the three untreated ones of lowest propensity.
+        ``magnitude`` and ``direction`` of d logit(propensity) / d pixel or d effect / d pixel,
+        averaged over the networks of the first split that did not see the place, and ``drawn``, the
+        directions as they are drawn; with ``treated``, ``propensity`` and ``effect`` of the units.
+        The three treated places of highest and the three untreated ones of lowest propensity; or
+        the three of largest and of smallest effect.
     history : DataFrame
         split, fold, epoch, training_loss, validation_loss.
     networks : DataFrame

@@ -20,7 +20,7 @@ FLOOR = 1e-6  # so that the logarithm of a magnitude exists
 
 
 def gradient_salience(models: Models, chips: xr.DataArray) -> xr.Dataset:
-    """Change of the first output with each pixel, averaged over models that did not see the unit.
+    """Change of what a network explains with each pixel, averaged over models that did not see the unit.
 
     Parameters
     ----------
@@ -32,8 +32,8 @@ def gradient_salience(models: Models, chips: xr.DataArray) -> xr.Dataset:
     -------
     Dataset (unit, time, y, x)
         ``magnitude`` = L2 over bands + 1e-6 and ``direction`` = mean over bands of
-        d output / d pixel: logits (of treatment, or ``log_loss``) or units of the target, per unit
-        of the chips. An invalid pixel moves nothing.
+        d output / d pixel: logits (of treatment, or ``log_loss``) or units of the target or of the
+        effect, per unit of the chips. An invalid pixel moves nothing.
 
     Raises
     ------
@@ -71,7 +71,7 @@ def gradient_salience(models: Models, chips: xr.DataArray) -> xr.Dataset:
 
 
 def pixel_gradient(network: TrainedNetwork, batch: ChipBatch) -> Floats:
-    """d first output / d pixel, (unit, time, band, y, x), of a network in evaluation mode."""
+    """d output / d pixel, (unit, time, band, y, x), of a network in evaluation mode."""
     import torch
 
     from eo_causal.encode.loop import tensors
@@ -80,7 +80,9 @@ def pixel_gradient(network: TrainedNetwork, batch: ChipBatch) -> Floats:
     inputs, *rest = tensors(values, frames, batch.years, network.settings)
     inputs.requires_grad_()
     output = network.module()(inputs, *rest)
-    gradient = torch.autograd.grad(output[:, 0].sum(), inputs)[0].cpu().numpy().astype(float)
+    gradient = (
+        torch.autograd.grad(network.explained(output).sum(), inputs)[0].cpu().numpy().astype(float)
+    )
     scale = network.output_scale / network.normalisation_.sd[:, None, None]
     return np.where(np.isfinite(batch.values), gradient * scale, 0.0)
 

@@ -136,6 +136,10 @@ class TrainedNetwork(Encoder):
         """What 1 of the first output stands for: the scale of the target, 1 for a logit."""
         return self.scale_
 
+    def explained(self, output: Any) -> Any:
+        """(unit,) what salience maps are of: the first of raw outputs."""
+        return output[:, 0]
+
     def outputs(self, chips: xr.DataArray) -> NDArray[np.float64]:
         """(unit, output) values of the head: logits, or standardised numbers."""
         check_chips(chips)

@@ -26,17 +26,18 @@ from eo_causal.estimate.fit_arms import study_of
 from eo_causal.estimate.interpret import calibration, effects_by_quantile
 from eo_causal.estimate.nuisance import Features
 from eo_causal.estimate.rate import (
+    combine_folds,
+    evaluate,
     half_sample_draws,
     holm,
     over_splits,
-    pooled_rate,
-    rate_difference,
-    sequential_rate,
+    rate,
     toc,
 )
 
 Floats = NDArray[np.float64]
 Ranking = tuple[str, str]
+Evaluation = tuple[Floats, Floats]
 SHARES = np.arange(1, 21) / 20
 
 
@@ -67,7 +68,7 @@ class HeterogeneityResult:
     rates : DataFrame
         arm, learner, metric (autoc, qini), estimate, std_error, ratio, split_low, split_high (of the
         ratio), n_splits, p_value (one-sided, sequential), p_two_sided, p_adjusted (Holm, over all
-        rankings of a metric), pooled, pooled_ratio (of ranks pooled over the folds: no test).
+        rankings of a metric), pooled (rate of ranks pooled over the folds; no test).
     splits : DataFrame
         The sequential tests of every split: split, arm, learner and the columns of
         :func:`~eo_causal.estimate.rate.sequential_rate`.
@@ -163,13 +164,14 @@ def estimate_heterogeneity(
     cluster = units.cluster
     fits = fit_all(arms, study, folds, features, networks, cluster, plan)
     count(rankings=len(fits), units=len(units))
-    splits = _each(fits, lambda own: _tests(own, settings.n_draws, seed))
+    tested = {ranking: _evaluated(own, settings.n_draws, seed) for ranking, own in fits.items()}
+    splits = _each(tested, _tests)
     means = {
         ranking: (np.mean([f.score for f in own], axis=0), np.mean([f.effect for f in own], axis=0))
         for ranking, own in fits.items()
     }
     return HeterogeneityResult(
-        rates=_rates(splits, fits, cluster, settings.n_draws, seed),
+        rates=_rates(splits, fits),
         splits=splits,
         curves=_each(fits, lambda own: _curve(own, cluster, settings, seed)),
         cate=_each(
@@ -187,7 +189,7 @@ def estimate_heterogeneity(
                 effects_by_quantile, *own, cluster, settings.n_groups, settings.level
             ),
         ),
-        comparisons=_comparisons(fits, means, settings, seed),
+        comparisons=_comparisons(tested, means, settings.level),
         level=settings.level,
     )
 
@@ -219,29 +221,30 @@ def _where_possible(function: Callable[..., pd.DataFrame], *arguments: object) -
         return pd.DataFrame()
 
 
-def _tests(fits: list[SplitFit], n_draws: int, seed: int) -> pd.DataFrame:
-    tables = [
-        sequential_rate(fit.steps, n_draws, generator(seed, "rate", split)).assign(split=split)
+def _evaluated(fits: list[SplitFit], n_draws: int, seed: int) -> list[list[Evaluation]]:
+    """Rates and half-samples of every split and step, on draws that all rankings share."""
+    return [
+        [
+            evaluate(
+                part, half_sample_draws(part.cluster, n_draws, generator(seed, "rate", split, step))
+            )
+            for step, part in enumerate(fit.steps)
+        ]
         for split, fit in enumerate(fits)
     ]
+
+
+def _tests(evaluated: list[list[Evaluation]]) -> pd.DataFrame:
+    tables = [combine_folds(steps).assign(split=split) for split, steps in enumerate(evaluated)]
     return pd.concat(tables, ignore_index=True)
 
 
-def _rates(
-    splits: pd.DataFrame,
-    fits: dict[Ranking, list[SplitFit]],
-    cluster: NDArray[np.intp],
-    n_draws: int,
-    seed: int,
-) -> pd.DataFrame:
+def _rates(splits: pd.DataFrame, fits: dict[Ranking, list[SplitFit]]) -> pd.DataFrame:
     rows = []
     for (arm, learner), own in splits.groupby(["arm", "learner"], sort=False):
         found = over_splits([part for _, part in own.groupby("split")])
-        together = over_splits([
-            pooled_rate(fit.score, fit.effect, cluster, n_draws, generator(seed, "pooled", split))
-            for split, fit in enumerate(fits[arm, learner])
-        ])  # fmt: skip
-        found["pooled"], found["pooled_ratio"] = together["estimate"], together["ratio"]
+        together = [rate(fit.score, fit.effect) for fit in fits[arm, learner]]
+        found["pooled"] = [np.median([getattr(r, m) for r in together]) for m in found["metric"]]
         found.insert(0, "learner", learner)
         found.insert(0, "arm", arm)
         rows.append(found)
@@ -266,22 +269,24 @@ def _curve(
 
 
 def _comparisons(
-    fits: dict[Ranking, list[SplitFit]],
+    tested: dict[Ranking, list[list[Evaluation]]],
     means: dict[Ranking, tuple[Floats, Floats]],
-    settings: HeterogeneitySettings,
-    seed: int,
+    level: float,
 ) -> pd.DataFrame:
-    """Pairs of rankings on the same half-samples; those of different splits have no common folds."""
+    """Pairs of rankings on the same half-samples, over the splits that both have."""
     from scipy.stats import spearmanr
 
     rows = []
-    for first, second in combinations(fits, 2):
+    for first, second in combinations(tested, 2):
         tables = [
-            rate_difference(a.steps, b.steps, settings.n_draws, generator(seed, "paired", split))
-            for split, (a, b) in enumerate(zip(fits[first], fits[second], strict=False))
-        ]
+            combine_folds([
+                (rate_a - rate_b, halves_a - halves_b)
+                for (rate_a, halves_a), (rate_b, halves_b) in zip(*steps, strict=True)
+            ])
+            for steps in zip(tested[first], tested[second], strict=False)
+        ]  # fmt: skip
         row = over_splits(tables).set_index("metric").loc["autoc"]
-        lower, upper = interval(row["estimate"], row["std_error"], settings.level)
+        lower, upper = interval(row["estimate"], row["std_error"], level)
         alike = spearmanr(means[first][1], means[second][1]).statistic
         rows.append({
             "ranking_a": " ".join(first), "ranking_b": " ".join(second), "correlation": alike,

@@ -226,12 +226,42 @@ def pooled_rate(
         As :class:`SequentialFold`.
     """
     part = SequentialFold(score, priority, cluster)
-    estimate, draws = _with_draws(part, half_sample_draws(cluster, n_draws, random))
+    estimate, draws = evaluate(part, half_sample_draws(cluster, n_draws, random))
     error = draws.std(axis=0, ddof=1)
     ratio = _ratio(estimate, error)
     return pd.DataFrame(
         {"metric": METRICS, "estimate": estimate, "std_error": error, "ratio": ratio}
     )
+
+
+def evaluate(part: SequentialFold, draws: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+    """Rates (2,) of one fold, and (draw, 2) of its half-samples (:func:`half_sample_draws`).
+
+    Rankings that are to be compared are evaluated on the same draws.
+    """
+    found = rate(part.score, part.priority)
+    return np.array([found.autoc, found.qini]), half_samples(part.score, part.priority, draws)
+
+
+def combine_folds(found: Sequence[tuple[Floats, Floats]]) -> pd.DataFrame:
+    """The table of :func:`sequential_rate` from the evaluations of independent folds.
+
+    Parameters
+    ----------
+    found : sequence of (rates, half-samples)
+        Of :func:`evaluate`, or the differences of two of them.
+    """
+    estimates = np.array([estimate for estimate, _ in found])
+    errors = np.array([halves.std(axis=0, ddof=1) for _, halves in found])
+    ratio = _ratio(estimates, errors).sum(axis=0) / np.sqrt(len(found))
+    return pd.DataFrame({
+        "metric": METRICS,
+        "estimate": estimates.mean(axis=0),
+        "std_error": np.sqrt((errors**2).sum(axis=0)) / len(found),
+        "ratio": ratio,
+        "p_value": ndtr(-ratio),
+        "p_two_sided": 2 * ndtr(-np.abs(ratio)),
+    })  # fmt: skip
 
 
 def sequential_rate(
@@ -271,10 +301,10 @@ def sequential_rate(
             f"{len(parts)} evaluated fold(s): a sequential test needs {FEWEST_FOLDS}. Use at least"
             f" {FEWEST_FOLDS + 1} folds; the first is only learned from.", n=len(parts),
         )  # fmt: skip
-    found = [_with_draws(p, half_sample_draws(p.cluster, n_draws, random)) for p in parts]
+    found = [evaluate(p, half_sample_draws(p.cluster, n_draws, random)) for p in parts]
     constant = sum(np.ptp(part.priority) == 0 for part in parts)
     count(rate_folds=len(parts), rate_folds_with_constant_priority=constant)
-    return _over_folds(found)
+    return combine_folds(found)
 
 
 def rate_difference(
@@ -316,9 +346,9 @@ def rate_difference(
     found = []
     for a, b in zip(first, second, strict=True):
         draws = half_sample_draws(a.cluster, n_draws, random)
-        (rate_a, halves_a), (rate_b, halves_b) = _with_draws(a, draws), _with_draws(b, draws)
+        (rate_a, halves_a), (rate_b, halves_b) = evaluate(a, draws), evaluate(b, draws)
         found.append((rate_a - rate_b, halves_a - halves_b))
-    return _over_folds(found)
+    return combine_folds(found)
 
 
 def over_splits(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
@@ -398,27 +428,6 @@ def _areas(score: Floats, priority: Floats) -> Floats:
     left = np.arange(len(excess), 0, -1)
     weights = np.cumsum(1 / left)[::-1]
     return np.array([weights @ excess, left @ excess / len(excess)]) / len(excess)
-
-
-def _with_draws(part: SequentialFold, draws: NDArray[np.bool_]) -> tuple[Floats, Floats]:
-    """Rates (2,) of a part, and (draw, 2) of its half-samples."""
-    found = rate(part.score, part.priority)
-    return np.array([found.autoc, found.qini]), half_samples(part.score, part.priority, draws)
-
-
-def _over_folds(found: list[tuple[Floats, Floats]]) -> pd.DataFrame:
-    """Combine rates (2,) and half-samples (draw, 2) of independent folds."""
-    estimates = np.array([estimate for estimate, _ in found])
-    errors = np.array([halves.std(axis=0, ddof=1) for _, halves in found])
-    ratio = _ratio(estimates, errors).sum(axis=0) / np.sqrt(len(found))
-    return pd.DataFrame({
-        "metric": METRICS,
-        "estimate": estimates.mean(axis=0),
-        "std_error": np.sqrt((errors**2).sum(axis=0)) / len(found),
-        "ratio": ratio,
-        "p_value": ndtr(-ratio),
-        "p_two_sided": 2 * ndtr(-np.abs(ratio)),
-    })  # fmt: skip
 
 
 def _ratio(estimate: Floats, error: Floats) -> Floats:

@@ -216,8 +216,8 @@ def bounds_figure(bounds: pd.DataFrame, truth: float | None) -> Any:
     return clean(figure)
 
 
-def salience_figure(chips: xr.DataArray, salience: xr.Dataset) -> Any:
-    """Images, and which pixels move their propensity up (red) or down (blue)."""
+def salience_figure(chips: xr.DataArray, salience: xr.Dataset, of: str = "propensity") -> Any:
+    """Images, and which pixels move their propensity, or effect, up (red) or down (blue)."""
     keys = salience["image_key"].to_numpy()
     images, low, high = shown_images(chips, keys)
     direction = salience["drawn"].to_numpy()[:, -1]
@@ -232,8 +232,13 @@ def salience_figure(chips: xr.DataArray, salience: xr.Dataset) -> Any:
             direction[column], cmap=colour_map("vik"), vmin=-limit, vmax=limit,
             interpolation="nearest",
         )  # fmt: skip
-        treated = bool(salience["treated"].to_numpy()[column])
-        propensity = float(salience["propensity"].to_numpy()[column])
-        title = f"{'treated' if treated else 'not treated'}\ne = {propensity:.2f}"
-        axes[0, column].set_title(title, fontsize=8, color=GREY)
+        axes[0, column].set_title(_said_of(salience, column, of), fontsize=8, color=GREY)
     return figure
+
+
+def _said_of(salience: xr.Dataset, position: int, of: str) -> str:
+    value = float(salience[of].to_numpy()[position])
+    if of == "effect":
+        return f"predicted effect\n{value:+.2f}"
+    treated = bool(salience["treated"].to_numpy()[position])
+    return f"{'treated' if treated else 'not treated'}\ne = {value:.2f}"

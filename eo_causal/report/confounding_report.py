@@ -288,7 +288,7 @@ def _sections(study: ConfoundingStudy, pictures: dict[str, Path]) -> list[Sectio
             *shown("overlap", "balance", "calibration"),
             Table(found.arms, "Propensity models: out-of-fold quality, effective sample, imbalance"),
         ]),
-        Section("What the images say", [*shown("places", "salience"), *_network(study)]),
+        Section("What the images say", [*shown("places", "salience"), *network_blocks(study.network)]),
         Section("Audits in detail", [*shown("bounds"), *details]),
         Section("Data and counts", _data_blocks(study)),
     ]  # fmt: skip
@@ -325,16 +325,17 @@ def _differences(found: AteResult, estimator: str) -> list[Block]:
     return [Table(rows.drop(columns="estimator"), caption)]
 
 
-def _network(study: ConfoundingStudy) -> list[Block]:
-    if study.network is None:
+def network_blocks(network: NetworkFit | None) -> list[Block]:
+    """What end-to-end networks are, and whether their maps may be read; nothing without them."""
+    if network is None:
         return []
-    correlation = study.network.salience_correlation
+    correlation = network.salience_correlation
     known = "unknown" if correlation is None else f"{correlation:.2f}"
     text = (
         f"Salience maps correlate {known} with those of the same network with random weights; from 0.5"
         " on they show the images more than the network."
     )
-    return [Paragraph(text), Table(study.network.networks, "Networks, one a fold")]
+    return [Paragraph(text), Table(network.networks, "Networks, one a fold")]
 
 
 def _data_blocks(study: ConfoundingStudy) -> list[Block]:

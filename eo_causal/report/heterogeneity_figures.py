@@ -7,7 +7,12 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from eo_causal.report.confounding_figures import arm_label, effects_figure, shown_images
+from eo_causal.report.confounding_figures import (
+    arm_label,
+    effects_figure,
+    salience_figure,
+    shown_images,
+)
 from eo_causal.report.embed_figures import chip_picture
 from eo_causal.report.figures import (
     BLUE,
@@ -39,6 +44,8 @@ def write_figures(study: Any, folder: Path) -> dict[str, Path]:
         "composition": composition_figure(drivers.composition),
         "places": places_figure(study.chips, study.cate_by_image),
     }
+    if study.network is not None and study.network.salience.sizes["unit"]:
+        figures["salience"] = salience_figure(study.chips, study.network.salience, "effect")
     if study.elsewhere:
         figures["map"] = map_figure(study.headline_elsewhere.table, study.map_label)
     return {

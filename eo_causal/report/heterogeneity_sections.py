@@ -7,7 +7,7 @@ import pandas as pd
 
 from eo_causal.core.display import show_number, show_p
 from eo_causal.report.audit_section import audit_table_block
-from eo_causal.report.confounding_report import audit_details, audit_sentence
+from eo_causal.report.confounding_report import audit_details, audit_sentence, network_blocks
 from eo_causal.report.heterogeneity_figures import ranking_label
 from eo_causal.report.html import Block, Callout, KeyNumber, Paragraph, Picture, Section, Table
 from eo_causal.report.run_sections import ledger_block, run_sections, warning_blocks
@@ -33,6 +33,8 @@ CAPTIONS = {
     "land_cover": "Effect of ten percentage points more of a class, instead of the commonest one.",
     "composition": "What the footprints and units of each group consist of, with intervals.",
     "places": "Places with the largest and the smallest predicted effects (latest image).",
+    "salience": "What moves the effect that the network predicts (latest image): pixels that raise it are"
+    " red, pixels that lower it blue.",
     "map": "Predicted effects outside the trial. Crosses mark places that look unlike the trial.",
 }
 
@@ -138,7 +140,8 @@ def sections(study: Any, pictures: dict[str, Path]) -> list[Section]:
                                        *_rankings(study)]),
         Section("Audits", [audit_table_block(study.block)]),
         Section("What goes with a large effect", [
-            *shown("places", "components", "land_cover", "composition"), *_drivers(study, drivers)]),
+            *shown("places", "salience", "components", "land_cover", "composition"),
+            *_drivers(study, drivers)]),
         *([_elsewhere(study, shown("map"))] if study.elsewhere else []),
         Section("Average effects", [*shown("effects"), Table(_brief(study.ate.effects),
                                     "Median over the splits")]),
@@ -192,7 +195,7 @@ def _drivers(study: Any, drivers: Any) -> list[Block]:
     if len(drivers.correlations):
         blocks.append(Table(drivers.correlations, "Rank correlation with the predicted effect"))
     if study.network is not None:
-        blocks.append(Table(study.network.networks, "Networks, one a fold"))
+        blocks += network_blocks(study.network)
     return blocks
 
 

@@ -52,7 +52,8 @@ def test_unit_effects_are_removed(linear, shifted, full_size, measured):
 def test_lasso_on_a_linear_world_of_thirty_covariates(full_size, measured):
     """AU-N2, dgp1: bias at most .03, coverage .90 to .98, pooled bias above .1.
 
-    300 draws, because chance alone takes 95 % coverage below .90 in every fiftieth hundred. In CI 3, each target less three standard errors; pooled estimates differ by .04 between draws.
+    300 draws, because chance alone takes 95 % coverage below .90 in every fiftieth hundred. In CI 3
+    draws, each target less three standard errors; pooled estimates differ by .04 between draws.
     """
     n_draws = 300 if full_size else 3
     tables = [clarke_polselli(seed, "dgp1") for seed in range(n_draws)]
