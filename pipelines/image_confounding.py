@@ -19,6 +19,7 @@ from eo_causal.audit.study import (
     guard_chips,
     image_applicability,
     image_leakage,
+    leading_component,
     spatial_audits,
 )
 from eo_causal.core.folds import Folds, FoldSettings, make_folds
@@ -29,6 +30,7 @@ from eo_causal.encode.settings import EncoderSettings
 from eo_causal.encode.store import FoldFeatures, embed_chips
 from eo_causal.estimate.arms import AteResult, AteSettings, estimate_ate
 from eo_causal.estimate.covariates import CovariateSettings, study_units
+from eo_causal.estimate.learner_range import learner_pairs
 from eo_causal.ingest.chip_settings import ChipSettings
 from eo_causal.ingest.chips import footprint_m, image_keys
 from eo_causal.ingest.units import UnitSettings
@@ -70,6 +72,9 @@ class AuditSettings(DateSettings):
 
     negative_outcomes: tuple[str, ...] = Field(
         default=(), description="columns measured before the treatment, which it cannot have moved"
+    )
+    learner_range: bool = Field(
+        default=True, description="repeat the headline by nine pairs of learners"
     )
     surrogates: SurrogateSettings = SurrogateSettings()
     sensitivity: SensitivitySettings = SensitivitySettings()
@@ -181,8 +186,13 @@ def run(config: Config, stage: Stages) -> None:
         "registration": (stage.registration,),
     }  # fmt: skip
     without = {"the images": "tabular", "the covariates": f"image:{config.encoder}"}
+    leading = stage("leading_component", leading_component, units, embedding)
+    learners = None
+    if config.audit.learner_range and config.arm != "image:network":
+        learners = stage("learner_pairs", learner_pairs, units, folds, keys, features, config.arm,
+                         config.estimate)  # fmt: skip
     sensitivity = stage("sensitivity", sensitivity_pack, units, result.nuisance, config.arm, without,
-                        config.audit.sensitivity)  # fmt: skip
+                        config.audit.sensitivity, leading, learners)  # fmt: skip
     applicable = stage("applicability", image_applicability, units, folds, embedding,
                        result.nuisance, config.arm)  # fmt: skip
     audits |= {"sensitivity": sensitivity.reports, "applicability": (applicable,)}

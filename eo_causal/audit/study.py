@@ -195,6 +195,12 @@ def image_applicability(
     return applicability_report(inside, scores)
 
 
+def leading_component(units: StudyUnits, embedding: xr.DataArray) -> list[float]:
+    """(unit,) first principal component of the images: a benchmark for what they cannot show."""
+    found: list[float] = _components(rows_of_units(units, embedding))[:, 0].tolist()
+    return found
+
+
 def transport_support(
     units: StudyUnits, folds: Folds, embedding: xr.DataArray, elsewhere: xr.DataArray, *, seed: int
 ) -> pd.DataFrame:

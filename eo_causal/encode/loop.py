@@ -41,7 +41,6 @@ Images = NDArray[np.float32]
 Prepare = Callable[[ChipBatch], tuple[Images, NDArray[np.bool_]]]
 Loss = Callable[[Tensor, Tensor, NDArray[np.float64]], Tensor]
 State = dict[str, NDArray[Any]]
-BRIGHTNESS, CONTRAST = 0.1, 0.2  # as in the augmentation of the reference software
 
 
 @dataclass(frozen=True)
@@ -279,23 +278,24 @@ def _batch(
     values, frames = prepare(chips)
     values, instruments = augment(values, objective.instruments, random)
     if invariant:
-        values = _varied(values, settings.invariant_to, random)
+        values = _varied(values, settings, random)
     inputs = tensors(values, frames, chips.years, settings)
     target = torch.as_tensor(examples.target[rows], dtype=torch.float32, device=device(settings))
     return Batch(inputs, target, instruments)
 
 
-def _varied(values: Images, words: tuple[str, ...], random: np.random.Generator) -> Images:
+def _varied(values: Images, settings: "NetworkSettings", random: np.random.Generator) -> Images:
     """Augmented values; contrast turns about the mean of the image."""
+    words, contrast, brightness = settings.invariant_to, settings.contrast, settings.brightness
     if {"rotations", "flips"} & set(words):
         values, _ = turn_and_flip(values, "rotations" in words, "flips" in words, random)
     shape = (len(values), 1, 1, 1, 1)
     if "contrast" in words:
         centre = values.mean(axis=(-2, -1), keepdims=True)
-        factor = random.uniform(1 - CONTRAST, 1 + CONTRAST, shape).astype(np.float32)
+        factor = random.uniform(1 - contrast, 1 + contrast, shape).astype(np.float32)
         values = centre + factor * (values - centre)
     if "brightness" in words:
-        values = values + random.uniform(-BRIGHTNESS, BRIGHTNESS, shape).astype(np.float32)
+        values = values + random.uniform(-brightness, brightness, shape).astype(np.float32)
     return values
 
 

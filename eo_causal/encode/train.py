@@ -50,6 +50,12 @@ class NetworkSettings(Settings):
     invariant_to: tuple[Invariance, ...] = Field(
         default=(), description=f"augmentations; {ASSUMPTION}"
     )
+    brightness: float = Field(
+        default=0.1, ge=0, description="how far that augmentation shifts a chip, sd of its band"
+    )
+    contrast: float = Field(
+        default=0.2, ge=0, lt=1, description="how far that augmentation stretches a chip, share"
+    )
     label_smoothing: float = Field(default=0.0, ge=0, lt=0.5, description="of log_loss")
     epochs: int = Field(default=100, ge=1, description="passes over the training units at most")
     patience: int = Field(default=10, ge=1, description="epochs without a better validation loss")

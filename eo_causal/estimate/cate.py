@@ -18,6 +18,8 @@ from eo_causal.estimate.ate import aipw_scores
 from eo_causal.estimate.learners import (
     FromSklearn,
     Learner,
+    OutcomeKind,
+    PropensityKind,
     Regression,
     deal_groups,
     outcome_learner,
@@ -34,17 +36,15 @@ ARMS = (0, 1)
 class EffectSettings(Settings):
     """Models of effects, and of what they are corrected for."""
 
-    final: Literal["ridge", "boosting"] = Field(default="ridge", description="model of the effects")
+    final: OutcomeKind = Field(default="ridge", description="model of the effects")
     inner_folds: int = Field(
         default=5, ge=2, description="parts of a training part, for cross-fitting and tuning"
     )
     clip: float = Field(
         default=0.01, gt=0, lt=0.5, description="propensities are kept within [clip, 1 - clip]"
     )
-    outcome: Literal["ridge", "boosting"] = Field(
-        default="ridge", description="model of the outcome in each arm"
-    )
-    propensity: Literal["logistic", "boosting"] = Field(
+    outcome: OutcomeKind = Field(default="ridge", description="model of the outcome in each arm")
+    propensity: PropensityKind = Field(
         default="logistic", description="model of treatment, where no design probability is known"
     )
     n_trees: int = Field(default=500, ge=1, description="of the causal forest")
@@ -235,7 +235,7 @@ def fit_effects(
     if name == "causal_forest":
         return _forest(rows, nuisances, settings.n_trees, seed, model)
 
-    def regression(kind: Literal["ridge", "boosting"]) -> Regression:
+    def regression(kind: OutcomeKind) -> Regression:
         return outcome_learner(kind, seed) if model is None else FromSklearn(model)
 
     if name == "t":

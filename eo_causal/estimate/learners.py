@@ -17,12 +17,15 @@ from eo_causal.errors import ConfigError
 Floats = NDArray[np.float64]
 Positions = NDArray[np.intp]
 Flags = NDArray[np.bool_]
+PropensityKind = Literal["logistic", "boosting", "forest"]
+OutcomeKind = Literal["ridge", "boosting", "forest"]
 LOGISTIC_PENALTIES = tuple(np.logspace(1, -5, 13))
 RIDGE_PENALTIES = tuple(np.logspace(2, -4, 25))
 PATIENCE = 3
 PATH_TOLERANCE = 1e-5
 MAX_STEPS = 100
 BLOCK = 8192
+N_TREES, LEAST_LEAF = 100, 5
 
 
 class Learner(Protocol):
@@ -196,7 +199,11 @@ class _Refitted:
 
 
 class Boosting(_Refitted):
-    """Gradient boosting of scikit-learn with its usual settings; nothing is tuned.
+    """Gradient boosting of scikit-learn; nothing is tuned.
+
+    A regressor has the library's usual settings. A classifier has sixty small trees: with the usual
+    ones, log odds of 800 units with 30 features vary 2.2 times too much (with these 1.1 times), and
+    inverse weights grow out of all proportion.
 
     Parameters
     ----------
@@ -217,11 +224,13 @@ class Boosting(_Refitted):
         """Fit on all units. Early stopping is off: it would split rows, not groups."""
         from sklearn import ensemble
 
-        classes = {
-            "classifier": ensemble.HistGradientBoostingClassifier,
-            "regressor": ensemble.HistGradientBoostingRegressor,
-        }
-        self.model_: Any = classes[self.kind](early_stopping=False, random_state=self.seed)
+        self.model_: Any = ensemble.HistGradientBoostingRegressor(
+            early_stopping=False, random_state=self.seed
+        )
+        if self.kind == "classifier":
+            self.model_ = ensemble.HistGradientBoostingClassifier(
+                max_iter=60, max_leaf_nodes=8, early_stopping=False, random_state=self.seed
+            )
         self.model_.fit(design, target, sample_weight=weights)
         return self
 
@@ -282,14 +291,28 @@ class FromSklearn(_Refitted):
         return FromSklearn(self.model)
 
 
-def outcome_learner(kind: Literal["ridge", "boosting"], seed: int) -> Regression:
+def outcome_learner(kind: OutcomeKind, seed: int) -> Regression:
     """The regression of this name."""
-    return Boosting("regressor", seed) if kind == "boosting" else Ridge()
+    if kind == "boosting":
+        return Boosting("regressor", seed)
+    return _forest(seed) if kind == "forest" else Ridge()
 
 
-def propensity_learner(kind: Literal["logistic", "boosting"], seed: int) -> Learner:
-    """The model of treatment of this name."""
-    return Boosting("classifier", seed) if kind == "boosting" else RidgeLogistic()
+def propensity_learner(kind: PropensityKind, seed: int, label_smoothing: float = 0.0) -> Learner:
+    """The model of treatment of this name; ``label_smoothing`` is of the logistic one only."""
+    if kind == "boosting":
+        return Boosting("classifier", seed)
+    return _forest(seed) if kind == "forest" else RidgeLogistic(label_smoothing=label_smoothing)
+
+
+def _forest(seed: int) -> FromSklearn:
+    """A random forest; of a treatment its mean leaf is a probability."""
+    from sklearn.ensemble import RandomForestRegressor
+
+    model = RandomForestRegressor(
+        N_TREES, min_samples_leaf=LEAST_LEAF, max_features="sqrt", random_state=seed
+    )
+    return FromSklearn(model)
 
 
 def deal_groups(

@@ -11,12 +11,13 @@ from pydantic import Field
 from eo_causal.core.random import generator
 from eo_causal.core.settings import Settings
 from eo_causal.estimate.learners import (
-    Boosting,
     Learner,
-    Ridge,
-    RidgeLogistic,
+    OutcomeKind,
+    PropensityKind,
     deal_groups,
     logistic_coefficients,
+    outcome_learner,
+    propensity_learner,
 )
 from eo_causal.estimate.preparation import check_features, design_matrix
 from eo_causal.estimate.propensity import logit
@@ -33,11 +34,13 @@ RECALIBRATION_PENALTY = 1e-8
 class NuisanceSettings(Settings):
     """Models of treatment and outcome, and how their penalties are chosen."""
 
-    propensity: Literal["logistic", "boosting"] = Field(
-        default="logistic", description="ridge logistic regression, or gradient boosting"
+    propensity: PropensityKind = Field(
+        default="logistic",
+        description="ridge logistic regression, gradient boosting, random forest",
     )
-    outcome: Literal["ridge", "boosting"] = Field(
-        default="ridge", description="ridge regression in each arm, or gradient boosting"
+    outcome: OutcomeKind = Field(
+        default="ridge",
+        description="in each arm: ridge regression, gradient boosting, random forest",
     )
     n_components: int | None = Field(
         default=30, ge=1, description="principal components where there are more features"
@@ -231,7 +234,9 @@ def fit_fold(
     for arm in (0, 1):
         rows, outcome = training[treatment == arm], study.outcome[training[treatment == arm]]
         parts = deal_groups(study.group[rows], outcome, settings.inner_folds, random)
-        regression = _outcome_learner(settings, boosting_seed).fit(design[rows], outcome, parts)
+        regression = outcome_learner(settings.outcome, boosting_seed).fit(
+            design[rows], outcome, parts
+        )
         mean[arm] = regression.predict(design[test])
     return FoldFit(test, propensity, mean[0], mean[1], learner.penalty_, design.shape[1])
 
@@ -274,13 +279,7 @@ def recalibrate(
 
 
 def _propensity_learner(settings: NuisanceSettings, seed: int) -> Learner:
-    if settings.propensity == "boosting":
-        return Boosting("classifier", seed)
-    return RidgeLogistic(label_smoothing=settings.label_smoothing)
-
-
-def _outcome_learner(settings: NuisanceSettings, seed: int) -> Learner:
-    return Boosting("regressor", seed) if settings.outcome == "boosting" else Ridge()
+    return propensity_learner(settings.propensity, seed, settings.label_smoothing)
 
 
 def _out_of_fold(

@@ -102,22 +102,21 @@ def test_filters_find_a_pattern_that_nobody_measured(images, n, limit, full_size
         assert (np.abs(network).mean(axis=0) < np.abs(statistics).mean(axis=0)).all()
 
 
-def test_brightness_as_augmentation_hides_brightness_that_confounds(
-    full_size, measured, monkeypatch
-):
+def test_brightness_as_augmentation_hides_brightness_that_confounds(full_size, measured):
     """C-10: with augmentation the image removes less.
 
     Brightness moves by a tenth of the chips' range of [0, 1], which is .6 sd of the band that
-    confounds. By the .1 sd of ``invariant_to`` the confounder would lose 0.3 % of its strength,
+    confounds. By the default of .1 sd the confounder would lose 0.3 % of its strength,
     which no number of repetitions here can show. AIPW is hardly moved: its error is the product of
     the errors of two models, each off by a tenth.
     """
-    monkeypatch.setattr("eo_causal.encode.loop.BRIGHTNESS", 0.6)
     plain = JointSettings(
         network="single_filter", filters=2, filter_width=4, epochs=10, learning_rate=0.05,
         batch_size=64,
     )  # fmt: skip
-    varied = plain.model_copy(update={"invariant_to": ("brightness", "contrast")})
+    varied = plain.model_copy(
+        update={"invariant_to": ("brightness", "contrast"), "brightness": 0.6}
+    )
     bias = []
     for seed in range(20 if full_size else 4):
         world = tutorial(seed, size=4)

@@ -268,21 +268,25 @@ def test_label_smoothing_warns_and_pulls_to_one_half(data):
 
 def test_flips_and_rotations_keep_the_pixels():
     values = np.random.default_rng(0).normal(size=(9, 1, 2, 5, 5)).astype(np.float32)
-    varied = _varied(values, ("flips", "rotations"), np.random.default_rng(1))
+    varied = _varied(
+        values, settings(invariant_to=("flips", "rotations")), np.random.default_rng(1)
+    )
     assert not np.array_equal(varied, values)
     np.testing.assert_array_equal(
         np.sort(varied.reshape(9, 2, 25)), np.sort(values.reshape(9, 2, 25))
     )
-    assert _varied(values, (), np.random.default_rng(1)) is values
+    assert _varied(values, settings(), np.random.default_rng(1)) is values
 
 
 def test_contrast_keeps_the_mean_and_brightness_the_spread():
     values = np.random.default_rng(0).normal(size=(9, 1, 2, 5, 5)).astype(np.float32)
-    contrast = _varied(values, ("contrast",), np.random.default_rng(1))
-    brightness = _varied(values, ("brightness",), np.random.default_rng(1))
+    contrast = _varied(values, settings(invariant_to=("contrast",)), np.random.default_rng(1))
+    brightness = _varied(values, settings(invariant_to=("brightness",)), np.random.default_rng(1))
     np.testing.assert_allclose(contrast.mean(axis=(3, 4)), values.mean(axis=(3, 4)), atol=1e-6)
     np.testing.assert_allclose(brightness.std(axis=(3, 4)), values.std(axis=(3, 4)), rtol=1e-5)
     assert np.abs(contrast - values).max() > 0.01 < np.abs(brightness - values).max() <= 0.1001
+    far = settings(invariant_to=("brightness",), brightness=2.0)
+    assert np.abs(_varied(values, far, np.random.default_rng(1)) - values).max() > 1
 
 
 def test_the_learning_rate_falls_by_a_cosine_or_stays():
