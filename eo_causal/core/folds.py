@@ -181,7 +181,8 @@ def make_folds(
     )
     folds = Folds(table, kind, n_merged)
     check_separate(folds, key, pairs)
-    _check_arms(folds, key, units.treatment)
+    if not np.isnan(units.treatment).all():  # a survey, where nothing was treated
+        _check_arms(folds, key, units.treatment)
     count(fold_groups=len(np.unique(groups[0])), groups_merged=n_merged)
     count(units_left_out_a_fold=round(near.sum() / (settings.n_splits * settings.n_folds)))
     return folds

@@ -16,9 +16,9 @@ class StudyUnits:
     Attributes
     ----------
     table : DataFrame
-        ``unit_id`` and ``image_key`` (text), ``treatment`` (0 or 1), ``outcome``, ``cluster`` (text:
-        units whose errors may depend on one another), ``easting`` and ``northing`` (metres of a
-        local projection; NaN where units have no place).
+        ``unit_id`` and ``image_key`` (text), ``treatment`` (0 or 1; NaN in a survey), ``outcome``,
+        ``cluster`` (text: units whose errors may depend on one another), ``easting`` and ``northing``
+        (metres of a local projection; NaN where units have no place).
     covariates : DataFrame
         Numeric, in the order of ``table``; NaN = missing. No column where there are none.
     """

@@ -107,6 +107,29 @@ def study_units(units: pd.DataFrame, settings: CovariateSettings) -> StudyUnits:
     return StudyUnits(table, covariates)
 
 
+class SurveySettings(Settings):
+    """Which column of a survey is what."""
+
+    outcome: str = Field(default="outcome", description="numeric column")
+    cluster: str | None = Field(
+        default=None,
+        description="units whose errors depend on each other; null = units of one image",
+    )
+    drop_missing: bool = Field(
+        default=False, description="leave out units without outcome; else an error"
+    )
+
+
+def survey_units(units: pd.DataFrame, settings: SurveySettings) -> StudyUnits:
+    """Units with an outcome and no treatment; see :func:`study_units`, whose errors it raises."""
+    usual = CovariateSettings(
+        treatment="nobody", outcome=settings.outcome, cluster=settings.cluster,
+        drop_missing=settings.drop_missing,
+    )  # fmt: skip
+    found = study_units(units.assign(nobody=0.0), usual)
+    return StudyUnits(found.table.assign(treatment=np.nan), found.covariates)
+
+
 def find_traps(covariates: pd.DataFrame, treatment: Floats) -> dict[str, str]:
     """Columns that give the treatment away -> how.
 

@@ -209,10 +209,10 @@ def map_figure(table: pd.DataFrame, label: str) -> Any:
     known = table[inside]
     middle = float(known["cate"].median()) if inside.any() else 0.0
     reach = float(np.quantile(np.abs(known["cate"] - middle), 0.98)) if inside.any() else 1.0
-    size = float(np.clip(16_000 / max(len(table), 1), 6, 40))
+    size = float(np.clip(16_000 / max(len(table), 1), 14, 40))
     outside = table[~inside]
     axis.scatter(
-        outside["longitude"], outside["latitude"], s=size * 0.8, marker="x", color="0.6", lw=0.8,
+        outside["longitude"], outside["latitude"], s=size, marker="x", color="0.55", lw=0.8,
         label="unlike the trial: not to be read",
     )  # fmt: skip
     drawn = axis.scatter(

@@ -12,6 +12,7 @@ from eo_causal.report.heterogeneity_figures import ranking_label
 from eo_causal.report.html import Block, Callout, KeyNumber, Paragraph, Picture, Section, Table
 from eo_causal.report.run_sections import ledger_block, run_sections, warning_blocks
 
+ALPHA = 0.05
 ASSUMPTIONS = (
     "Randomisation: who was offered treatment was drawn by lot, in the groups that folds and errors"
     " keep together.",
@@ -65,22 +66,32 @@ def headline(study: Any, units: str) -> list[str]:
 
 
 def _rate_sentence(study: Any) -> str:
-    row = study.rate("autoc")
-    n_rankings = len(study.result.rates) // 2
-    shown = row["p_adjusted"] < 0.05
+    """The headline's tests; where several rankings were tried, how many of them find anything."""
+    autoc, qini = study.rate("autoc"), study.rate("qini")
+    rates = study.result.rates
+    n_rankings = len(rates) // 2
+    shown = min(autoc["p_adjusted"], qini["p_adjusted"]) < ALPHA / 2  # two ways of asking
     verdict = "Effects differ with" if shown else "Effects are not shown to differ with"
-    tried = f" ({n_rankings} rankings were tried: p {show_p(row['p_adjusted'])} adjusted)"
-    several = row["n_splits"] > 1
-    spread = (
-        f"; over {int(row['n_splits'])} splits it lies between {row['split_low']:.1f} and"
-        f" {row['split_high']:.1f}"
-        if several
-        else ""
+    tests = "; ".join(
+        f"{name} {show_number(row['estimate'])}, ratio {row['ratio']:.1f}{_over(row)}, p"
+        f" {show_p(row['p_adjusted'])}"
+        for name, row in (("AUTOC", autoc), ("Qini", qini))
     )
+    tried = ""
+    if n_rankings > 1:
+        held = rates[rates["p_adjusted"] < ALPHA].groupby("metric").size()
+        tried = (
+            f" p is adjusted for the {n_rankings} rankings tried, of which {held.get('autoc', 0)} hold by"
+            f" AUTOC and {held.get('qini', 0)} by Qini."
+        )
+    return f"{verdict} what {ranking_label(*study.ranking)} ranks by: {tests}.{tried}"
+
+
+def _over(row: Any) -> str:
+    if not row["n_splits"] > 1:
+        return ""
     return (
-        f"{verdict} what {ranking_label(*study.ranking)} ranks by: AUTOC {show_number(row['estimate'])},"
-        f" {'median ' if several else ''}ratio {row['ratio']:.1f}, one-sided p"
-        f" {show_p(row['p_value'])}{tried if n_rankings > 1 else ''}{spread}."
+        f" ({row['split_low']:.1f} to {row['split_high']:.1f} over {int(row['n_splits'])} splits)"
     )
 
 
