@@ -88,6 +88,13 @@ def cut_batch(batch: Batch, settings: ChipSettings, folder: str) -> BatchRecord:
     Writes whole blocks of ``chips`` in the Zarr store, so that tasks never meet. A second run of a
     task writes the same bytes.
     """
+    chips, record = read_batch(batch, settings)
+    write_rows(Path(folder), batch.start, chips)
+    return record
+
+
+def read_batch(batch: Batch, settings: ChipSettings) -> tuple[NDArray[np.float32], BatchRecord]:
+    """(chip, slot, band, y, x) values of a batch, NaN = invalid, and what happened."""
     n_chips = len(batch.targets)
     shape = (n_chips, batch.n_slots)
     record = BatchRecord(
@@ -109,8 +116,7 @@ def cut_batch(batch: Batch, settings: ChipSettings, folder: str) -> BatchRecord:
     chips = np.empty((*shape, batch.n_bands, *batch.targets.size), dtype=np.float32)
     for chip, found in enumerate(frames):
         _fill(chip, found, batch, settings, chips[chip], record)
-    write_rows(Path(folder), batch.start, chips)
-    return record
+    return chips, record
 
 
 def _fill(

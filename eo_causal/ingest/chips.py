@@ -90,7 +90,7 @@ def cut_chips(
     from dask.delayed import delayed
 
     scenes, bands = scenes_of(catalog, settings.bands)
-    _check_rules(scenes, settings)
+    check_rules(scenes, settings)
     places = units.drop_duplicates("image_key", ignore_index=True)
     plan = plan_chips(places, scenes, len(bands), settings)
     store = folder / "chips"
@@ -116,7 +116,7 @@ def cut_chips(
     return ChipSet(read_value(xr.DataArray, store), files, failures, overlap)
 
 
-def _check_rules(scenes: list[Scene], settings: ChipSettings) -> None:
+def check_rules(scenes: list[Scene], settings: ChipSettings) -> None:
     """Every scene's numbers and quality codes have a known meaning, before any pixel is read."""
     for scene in scenes:
         find_product(scene.product, baseline=scene.baseline, offset_applied=scene.offset_applied)

@@ -4,11 +4,13 @@ from pathlib import Path
 
 import geopandas
 import pandas as pd
+import xarray as xr
 
 from eo_causal.core.sources import InputFiles, SourcePolicy
 from eo_causal.errors import IntegrityError
 from eo_causal.ingest.archive import is_archive, unpacked
 from eo_causal.ingest.catalog import CatalogSettings, read_catalog
+from eo_causal.ingest.cell_map import CellReader, CellSettings, map_cells
 from eo_causal.ingest.chip_settings import ChipSettings
 from eo_causal.ingest.chips import ChipSet, cut_chips
 
@@ -41,6 +43,18 @@ def cut_scenes(
 ) -> ChipSet:
     """Chips of the scenes of :func:`find_scenes`; see :func:`cut_chips`."""
     return cut_chips(located(scenes, files), units, settings, folder=folder)
+
+
+def map_scenes(
+    scenes: pd.DataFrame,
+    files: InputFiles,
+    part: int,
+    settings: CellSettings,
+    chips: ChipSettings,
+    reader: CellReader,
+) -> xr.DataArray:
+    """One part of a map of the scenes of :func:`find_scenes`; see :func:`map_cells`."""
+    return map_cells(located(scenes, files), part, settings, chips, reader)
 
 
 def located(scenes: pd.DataFrame, files: InputFiles) -> pd.DataFrame:
