@@ -6,7 +6,7 @@ place -> frozen encoders -> tables and a page to look at.
 
 from pydantic import Field, model_validator
 
-from eo_causal.encode.settings import EncoderSettings
+from eo_causal.encode.settings import EncoderName, EncoderSettings
 from eo_causal.encode.store import embed_chips
 from eo_causal.ingest.chip_settings import ChipSettings
 from eo_causal.ingest.units import UnitSettings
@@ -36,7 +36,7 @@ class Config(PipelineConfig):
     data: EmbedData
     units: UnitSettings | None = Field(default=None, description="the places")
     chips: ChipSettings = ChipSettings()
-    encoders: dict[str, EncoderSettings] = Field(
+    encoders: dict[EncoderName, EncoderSettings] = Field(
         min_length=1, description="name -> encoder; each gives one table of embeddings"
     )
     report: EmbedReportSettings = EmbedReportSettings()

@@ -26,7 +26,7 @@ from eo_causal.core.folds import Folds, FoldSettings, make_folds
 from eo_causal.core.settings import Period
 from eo_causal.core.units import StudyUnits, units_with_images
 from eo_causal.encode.joint import JointSettings, cross_fit_network
-from eo_causal.encode.settings import EncoderSettings
+from eo_causal.encode.settings import EncoderName, EncoderSettings
 from eo_causal.encode.store import FoldFeatures, embed_chips
 from eo_causal.estimate.arms import AteResult, AteSettings, estimate_ate
 from eo_causal.estimate.covariates import CovariateSettings, study_units
@@ -87,7 +87,7 @@ class Config(CausalConfig):
     units: UnitSettings
     study: CovariateSettings = CovariateSettings()
     chips: ChipSettings = ChipSettings()
-    encoders: dict[str, EncoderSettings] = Field(
+    encoders: dict[EncoderName, EncoderSettings] = Field(
         min_length=1, description="name -> encoder; the last one is in the headline"
     )
     network: JointSettings | None = Field(

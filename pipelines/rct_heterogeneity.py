@@ -23,9 +23,9 @@ from eo_causal.audit.study import (
 from eo_causal.core.folds import FoldSettings, make_folds
 from eo_causal.core.units import units_with_images
 from eo_causal.encode.joint import JointSettings, cross_fit_network, cross_fit_sequence
-from eo_causal.encode.settings import EncoderSettings
+from eo_causal.encode.settings import EncoderName, EncoderSettings
 from eo_causal.encode.store import FoldFeatures, embed_chips, embed_elsewhere
-from eo_causal.estimate.arms import IMAGE, AteSettings, estimate_ate
+from eo_causal.estimate.arms import IMAGE, TABULAR, WITH_TABULAR, AteSettings, estimate_ate
 from eo_causal.estimate.covariates import CovariateSettings, study_units
 from eo_causal.estimate.drivers import explain_effects
 from eo_causal.estimate.effect_fits import NETWORK, NetworkPredictions
@@ -114,7 +114,7 @@ class Config(CausalConfig):
     units: UnitSettings
     study: CovariateSettings = CovariateSettings()
     chips: ChipSettings = ChipSettings()
-    encoders: dict[str, EncoderSettings] = Field(
+    encoders: dict[EncoderName, EncoderSettings] = Field(
         min_length=1, description="name -> encoder; the last one is in the headline"
     )
     network: JointSettings | None = Field(
@@ -148,13 +148,24 @@ class Config(CausalConfig):
     def _is_a_trial(self) -> "Config":
         if not self.estimate.randomised:
             raise ValueError("estimate.randomised must be true: this pipeline reads trials")
+        if self.design.strategy != "rct":
+            raise ValueError(f"design.strategy is {self.design.strategy}; a trial's is rct")
+        if self.folds.n_folds < 3:
+            raise ValueError("folds.n_folds must be 3 at least: the first is only learned from")
         arm, learner = self.ranking
-        known = self.heterogeneity.arms
-        if known is not None and arm not in known:
-            raise ValueError(f"report.arm: {arm} is not among heterogeneity.arms: {list(known)}")
+        known = self.heterogeneity.arms or self._all_arms()
+        if arm not in known:
+            raise ValueError(f"report.arm: {arm} is not among the arms: {', '.join(known)}")
         if learner not in (*self.heterogeneity.learners, NETWORK):
             raise ValueError(f"report.learner: {learner} is not among heterogeneity.learners")
         return self
+
+    def _all_arms(self) -> list[str]:
+        tabular = bool(self.study.covariates or self.study.fixed_effects)
+        images = [f"{IMAGE}{name}" for name in self.encoders]
+        both = [f"{arm}{WITH_TABULAR}" for arm in images] if tabular else []
+        network = [f"{IMAGE}{NETWORK}"] if self.network is not None else []
+        return [*([TABULAR] if tabular else []), *images, *both, *network]
 
     def causal_design(self, name: str) -> Design:
         """See :meth:`CausalConfig.causal_design`."""

@@ -10,6 +10,7 @@ ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "configs"
 DEMO = CONFIGS / "demo" / "water_clarity.yaml"
 CONFOUNDING = CONFIGS / "demo" / "image_confounding.yaml"
+PROGRAMME = CONFIGS / "demo" / "rct_heterogeneity.yaml"
 EMBED = CONFIGS / "demo" / "chips_and_embeddings.yaml"
 
 

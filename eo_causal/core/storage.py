@@ -42,7 +42,8 @@ def write_value(value: Any, declared: Any, folder: Path) -> None:
     elif declared is xr.Dataset:
         write_zarr(value, folder / "data.zarr")
     elif _is_geo(declared) or declared is pd.DataFrame:
-        value.to_parquet(folder / "table.parquet")
+        # a table without columns has rows only as far as its index is written
+        value.to_parquet(folder / "table.parquet", index=None if len(value.columns) else True)
     elif dataclasses.is_dataclass(declared):
         _write_fields(value, declared, folder)
     elif _is_collection_of_complex(declared):

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from eo_causal.encode.base import Encoder
 from eo_causal.encode.image import EfficientNetLite0Settings, ImageEncoder, ImageSettings
@@ -21,6 +21,16 @@ EncoderSettings = Annotated[
     Field(discriminator="name"),
 ]
 """Settings of one frozen encoder; ``name`` decides which."""
+
+
+def _not_taken(name: str) -> str:
+    if name == "network":
+        raise ValueError("the name `network` is taken by the network trained end to end")
+    return name
+
+
+EncoderName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$"), AfterValidator(_not_taken)]
+"""What a config calls an encoder: part of the names of arms, tables and files."""
 
 
 def build_encoder(settings: EncoderSettings, seed: int) -> Encoder:

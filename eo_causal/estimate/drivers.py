@@ -1,5 +1,6 @@
 """What goes with the predicted effects of a ranking: image components, land cover, covariates."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from eo_causal.core.progress import count
 from eo_causal.core.units import StudyUnits
+from eo_causal.errors import DataError, DegenerateError
 from eo_causal.estimate.interpret import (
     best_linear_projection,
     composition_by_quantile,
@@ -18,13 +20,14 @@ from eo_causal.estimate.preparation import principal_axes, standardise
 
 Floats = NDArray[np.float64]
 N_COMPONENTS = 8
+CLUSTERS_A_TERM = 5
 SHARE_STEP = 0.1  # land cover: effects per ten percentage points
 LEAST_COVER = 0.01  # mean share of a class whose effect can be told
 
 
 @dataclass(frozen=True)
 class Drivers:
-    """Descriptions, none of which is a cause.
+    """Descriptions, none of which is a cause. Tables without rows: too few data, or too much alike.
 
     Attributes
     ----------
@@ -77,29 +80,48 @@ def explain_effects(
     """
     cate, score = ranking["cate"].to_numpy(), ranking["score"].to_numpy()
     cluster = units.cluster
-    components = best_linear_projection(score, _components(units, embedding), cluster, level)
     cover = _cover_of_units(units, shares)
     known = cover.notna().all(axis=1).to_numpy()
+    usual = _usable(units.covariates)
+    both = [name for name in usual if name in cover]
+    variables = pd.concat(
+        [cover, usual.rename(columns={name: f"{name} (covariate)" for name in both})], axis=1
+    )
+    components = _components(units, embedding)
     count(units_described=len(units), units_without_land_cover=int((~known).sum()))
-    usual = _median_filled(units.covariates)
-    variables = pd.concat([cover, usual], axis=1)
     return Drivers(
-        components,
-        _projection_on_cover(score[known], cover[known], cluster[known], level),
+        _where_told(best_linear_projection, score, components, cluster, level),
+        _where_told(_projection_on_cover, score[known], cover[known], cluster[known], level),
         _by_dominant_class(cate[known], cover[known]),
-        composition_by_quantile(cate, variables, cluster, n_groups, level)
-        if variables.shape[1] and np.ptp(cate) > 0
+        _where_told(composition_by_quantile, cate, variables, cluster, n_groups, level)
+        if variables.shape[1]
         else pd.DataFrame(),
         correlations(cate, variables),
     )
 
 
+def _where_told(function: Callable[..., pd.DataFrame], *arguments: object) -> pd.DataFrame:
+    """No rows where the data are too few, or too much alike, for a description; counted."""
+    try:
+        return function(*arguments)
+    except (DataError, DegenerateError):
+        count(descriptions_left_out=1)
+        return pd.DataFrame()
+
+
 def _components(units: StudyUnits, embedding: xr.DataArray) -> pd.DataFrame:
-    """Leading components of the units' images, named by the feature that weighs most in each."""
+    """Leading components of the units' images, named by the feature that weighs most in each.
+
+    At most as many as the images span, and one for five clusters.
+    """
     image = units.image_of(embedding["image_key"].to_numpy().astype(str))
     seen = np.unique(image)
     scaled = standardise(embedding.to_numpy().astype(float), seen)
-    axes = principal_axes(scaled[seen], min(N_COMPONENTS, len(seen) - 1, scaled.shape[1]))
+    rank = int(np.linalg.matrix_rank(scaled[seen])) if scaled[seen].any() else 0
+    n_components = min(N_COMPONENTS, rank, len(np.unique(units.cluster)) // CLUSTERS_A_TERM)
+    if not n_components:
+        return pd.DataFrame(index=range(len(units)))
+    axes = principal_axes(scaled[seen], n_components)
     names = embedding["feature"].to_numpy().astype(str)[np.abs(axes).argmax(axis=0)]
     columns = [f"{number}: {name}" for number, name in enumerate(names, start=1)]
     return pd.DataFrame((scaled @ axes)[image], columns=columns)
@@ -134,5 +156,7 @@ def _by_dominant_class(cate: Floats, cover: pd.DataFrame) -> pd.DataFrame:
     return found.rename(columns={"size": "n", "mean": "cate"})
 
 
-def _median_filled(covariates: pd.DataFrame) -> pd.DataFrame:
-    return covariates.fillna(covariates.median()).reset_index(drop=True)
+def _usable(covariates: pd.DataFrame) -> pd.DataFrame:
+    """Covariates with a value, missing ones filled with the median."""
+    known = covariates.loc[:, covariates.notna().any()]
+    return known.fillna(known.median()).reset_index(drop=True)

@@ -89,13 +89,27 @@ class SplitFit:
     ----------
     score, effect : (unit,) array
         By models of the other folds.
+    fold : (unit,) int array
+        Fold whose models those are.
     steps : list of SequentialFold
         By models of the folds before: what the test of a ranking needs.
     """
 
     score: Floats
     effect: Floats
+    fold: NDArray[np.intp]
     steps: list[SequentialFold]
+
+    def within(self, values: Floats) -> Floats:
+        """Values less their mean in the fold, plus the mean of all.
+
+        Models of different folds learn from one another's outcomes, so that their levels go against
+        those of the scores; within a fold they do not.
+        """
+        mean = np.bincount(self.fold, values) / np.bincount(self.fold)
+        away = values - mean[self.fold]
+        away[np.abs(away) <= 1e-12 * np.abs(values)] = 0.0  # equal values stay equal
+        return np.asarray(away + values.mean())
 
 
 def fit_all(
@@ -198,7 +212,14 @@ def _joined(
         SequentialFold(fit.score, fit.effects[learner], cluster[test])
         for fit, (_, test) in zip(fits[len(pairs) :], steps, strict=True)
     ]
-    return SplitFit(score, effect, later)
+    return SplitFit(score, effect, _folds_of(pairs, len(cluster)), later)
+
+
+def _folds_of(pairs: list[Pair], n: int) -> NDArray[np.intp]:
+    fold = np.empty(n, dtype=np.intp)
+    for number, (_, test) in enumerate(pairs):
+        fold[test] = number
+    return fold
 
 
 def _of_network(
@@ -215,7 +236,7 @@ def _of_network(
     later = [
         SequentialFold(later_score[test], later_effect[test], cluster[test]) for _, test in steps
     ]
-    return SplitFit(score, effect, later)
+    return SplitFit(score, effect, _folds_of(pairs, len(cluster)), later)
 
 
 def _scored(

@@ -9,6 +9,7 @@ from eo_causal.core.folds import Folds
 from eo_causal.core.random import generator
 from eo_causal.core.settings import Settings
 from eo_causal.core.units import StudyUnits
+from eo_causal.errors import DataError
 from eo_causal.estimate.cate import LearnerName, Rows, fit_nuisances
 from eo_causal.estimate.heterogeneity import HeterogeneitySettings
 from eo_causal.estimate.preparation import design_matrix
@@ -55,9 +56,15 @@ def effects_elsewhere(
     Raises
     ------
     DataError
-        See :func:`eo_causal.estimate.transport.transport`.
+        Trial units without an image; otherwise see :func:`eo_causal.estimate.transport.transport`.
     """
     image = units.image_of(embedding["image_key"].to_numpy().astype(str))
+    if (image < 0).any():
+        absent = units.table.loc[image < 0, "unit_id"].tolist()
+        raise DataError(
+            f"{len(absent)} of {len(units)} trial units have no image (first: {absent[0]}). Leave them"
+            " out under units.exclude.", unit_ids=absent,
+        )  # fmt: skip
     n_trial = embedding.sizes["unit"]
     values = np.concatenate([embedding.to_numpy(), elsewhere.to_numpy()]).astype(float)
     everywhere = np.concatenate([image, n_trial + np.arange(elsewhere.sizes["unit"])])

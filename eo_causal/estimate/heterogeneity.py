@@ -17,23 +17,17 @@ from eo_causal.core.progress import count
 from eo_causal.core.random import generator
 from eo_causal.core.settings import Settings
 from eo_causal.core.units import StudyUnits
-from eo_causal.core.variance import interval
+from eo_causal.core.variance import interval, p_value
 from eo_causal.errors import ConfigError, DataError
+from eo_causal.estimate import combine
 from eo_causal.estimate.arms import choose_arms
 from eo_causal.estimate.cate import EffectSettings, LearnerName
 from eo_causal.estimate.effect_fits import FitPlan, NetworkPredictions, SplitFit, fit_all
 from eo_causal.estimate.fit_arms import study_of
 from eo_causal.estimate.interpret import calibration, effects_by_quantile
 from eo_causal.estimate.nuisance import Features
-from eo_causal.estimate.rate import (
-    combine_folds,
-    evaluate,
-    half_sample_draws,
-    holm,
-    over_splits,
-    rate,
-    toc,
-)
+from eo_causal.estimate.rate import combine_folds, evaluate, half_sample_draws, toc
+from eo_causal.estimate.rate_summary import holm, over_splits
 
 Floats = NDArray[np.float64]
 Ranking = tuple[str, str]
@@ -68,18 +62,20 @@ class HeterogeneityResult:
     rates : DataFrame
         arm, learner, metric (autoc, qini), estimate, std_error, ratio, split_low, split_high (of the
         ratio), n_splits, p_value (one-sided, sequential), p_two_sided, p_adjusted (Holm, over all
-        rankings of a metric), pooled (rate of ranks pooled over the folds; no test).
+        rankings of a metric).
     splits : DataFrame
         The sequential tests of every split: split, arm, learner and the columns of
         :func:`~eo_causal.estimate.rate.sequential_rate`.
     curves : DataFrame
-        arm, learner, share, toc, lower, upper: targeting curves, pooled, mean over the splits.
+        arm, learner, share, toc, lower, upper: targeting curves, within folds, mean over the splits.
     cate : DataFrame
         unit_id, arm, learner, cate, score: out of fold, means over the splits.
     calibration : DataFrame
-        arm, learner, term (mean, slope), estimate, std_error, lower, upper, p_value.
+        arm, learner, term (mean, slope), estimate, std_error, lower, upper, p_value: within folds,
+        median over the splits. No rows where predictions hardly differ.
     groups : DataFrame
-        arm, learner, group, n, predicted, effect, std_error, lower, upper.
+        arm, learner, group, n, predicted, effect, std_error, lower, upper: the same for units grouped
+        by predicted effect.
     comparisons : DataFrame
         ranking_a, ranking_b, correlation (rank, of predicted effects), difference (of AUTOC),
         std_error, lower, upper, p_value.
@@ -150,7 +146,7 @@ def estimate_heterogeneity(
     Notes
     -----
     Tests are sequential: effects are learned on some folds and ranked on the next (arXiv 2405.05534).
-    Splits are combined by the median; see :func:`eo_causal.estimate.rate.over_splits`.
+    Splits are combined by the median; see :func:`eo_causal.estimate.rate_summary.over_splits`.
     """
     if folds.n_folds < 3:
         raise ConfigError(
@@ -163,7 +159,8 @@ def estimate_heterogeneity(
     plan = FitPlan(settings.learners, probability, settings.n_components, settings.effects, seed)
     cluster = units.cluster
     fits = fit_all(arms, study, folds, features, networks, cluster, plan)
-    count(rankings=len(fits), units=len(units))
+    n_steps = sum(len(fit.steps) for own in fits.values() for fit in own)
+    count(rankings=len(fits), rate_folds=n_steps, units=len(units))
     tested = {ranking: _evaluated(own, settings.n_draws, seed) for ranking, own in fits.items()}
     splits = _each(tested, _tests)
     means = {
@@ -171,7 +168,7 @@ def estimate_heterogeneity(
         for ranking, own in fits.items()
     }
     return HeterogeneityResult(
-        rates=_rates(splits, fits),
+        rates=_rates(splits),
         splits=splits,
         curves=_each(fits, lambda own: _curve(own, cluster, settings, seed)),
         cate=_each(
@@ -180,15 +177,8 @@ def estimate_heterogeneity(
                 {"unit_id": units.table["unit_id"], "cate": own[1], "score": own[0]}
             ),
         ),
-        calibration=_each(
-            means, lambda own: _where_possible(calibration, *own, cluster, settings.level)
-        ),
-        groups=_each(
-            means,
-            lambda own: _where_possible(
-                effects_by_quantile, *own, cluster, settings.n_groups, settings.level
-            ),
-        ),
+        calibration=_each(fits, lambda own: _calibrations(own, cluster, settings.level)),
+        groups=_each(fits, lambda own: _groups(own, cluster, settings)),
         comparisons=_comparisons(tested, means, settings.level),
         level=settings.level,
     )
@@ -212,13 +202,56 @@ def _each[Value](
     return pd.concat(tables, ignore_index=True)
 
 
-def _where_possible(function: Callable[..., pd.DataFrame], *arguments: object) -> pd.DataFrame:
-    """No rows where predictions hardly differ, as those of a strongly penalised learner may."""
-    try:
-        return function(*arguments)
-    except DataError:
-        count(rankings_without_differences=1)
-        return pd.DataFrame()
+def _calibrations(fits: list[SplitFit], cluster: NDArray[np.intp], level: float) -> pd.DataFrame:
+    """Median over the splits; within folds, see :meth:`SplitFit.within`."""
+    found = _of_splits(
+        fits, lambda fit: calibration(fit.score, fit.within(fit.effect), cluster, level)
+    )
+    n_clusters = int(cluster.max()) + 1
+    rows = []
+    for term, part in found.groupby("term", sort=False) if len(found) else ():
+        row = _combined(part, "estimate", level, n_clusters)
+        p = p_value(row["estimate"], row["std_error"], n_clusters)
+        if term == "slope":  # against predictions that are worth nothing
+            p = p / 2 if row["estimate"] > 0 else 1 - p / 2
+        rows.append({"term": term, **row, "p_value": p})
+    return pd.DataFrame(rows)
+
+
+def _groups(
+    fits: list[SplitFit], cluster: NDArray[np.intp], settings: HeterogeneitySettings
+) -> pd.DataFrame:
+    """Median over the splits; units are grouped within folds."""
+    level = settings.level
+    found = _of_splits(
+        fits,
+        lambda fit: effects_by_quantile(
+            fit.score, fit.within(fit.effect), cluster, settings.n_groups, level
+        ),
+    )
+    rows = []
+    for number, part in found.groupby("group") if len(found) else ():
+        row = _combined(part, "effect", level, int(cluster.max()) + 1)
+        size = {"n": round(part["n"].median()), "predicted": float(part["predicted"].median())}
+        rows.append({"group": number, **size, **row})
+    return pd.DataFrame(rows)
+
+
+def _of_splits(fits: list[SplitFit], table_of: Callable[[SplitFit], pd.DataFrame]) -> pd.DataFrame:
+    """Tables of all splits whose predictions differ enough, as those of a strong penalty may not."""
+    tables = []
+    for fit in fits:
+        try:
+            tables.append(table_of(fit))
+        except DataError:
+            count(splits_without_differences=1)
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+
+def _combined(part: pd.DataFrame, name: str, level: float, n_clusters: int) -> dict[str, float]:
+    estimate, error = combine.over_splits(part[name].to_numpy(), part["std_error"].to_numpy())
+    lower, upper = interval(estimate, error, level, n_clusters)
+    return {name: estimate, "std_error": error, "lower": lower, "upper": upper}
 
 
 def _evaluated(fits: list[SplitFit], n_draws: int, seed: int) -> list[list[Evaluation]]:
@@ -239,12 +272,10 @@ def _tests(evaluated: list[list[Evaluation]]) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def _rates(splits: pd.DataFrame, fits: dict[Ranking, list[SplitFit]]) -> pd.DataFrame:
+def _rates(splits: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for (arm, learner), own in splits.groupby(["arm", "learner"], sort=False):
         found = over_splits([part for _, part in own.groupby("split")])
-        together = [rate(fit.score, fit.effect) for fit in fits[arm, learner]]
-        found["pooled"] = [np.median([getattr(r, m) for r in together]) for m in found["metric"]]
         found.insert(0, "learner", learner)
         found.insert(0, "arm", arm)
         rows.append(found)
@@ -257,11 +288,12 @@ def _rates(splits: pd.DataFrame, fits: dict[Ranking, list[SplitFit]]) -> pd.Data
 def _curve(
     fits: list[SplitFit], cluster: NDArray[np.intp], settings: HeterogeneitySettings, seed: int
 ) -> pd.DataFrame:
-    """Mean targeting curve of the splits; half-samples of the first give its band."""
-    mean = np.mean([toc(fit.score, fit.effect, SHARES)["toc"] for fit in fits], axis=0)
+    """Mean targeting curve of the splits, within folds; half-samples of the first give its band."""
+    pairs = [(fit.within(fit.score), fit.within(fit.effect)) for fit in fits]
+    mean = np.mean([toc(*pair, SHARES)["toc"] for pair in pairs], axis=0)
     draws = half_sample_draws(cluster, settings.n_draws, generator(seed, "curve"))
-    first = fits[0]
-    halves = [toc(first.score[kept], first.effect[kept], SHARES)["toc"] for kept in draws]
+    score, effect = pairs[0]
+    halves = [toc(score[kept], effect[kept], SHARES)["toc"] for kept in draws]
     error = np.std(halves, axis=0, ddof=1)
     ends = [interval(float(m), float(e), settings.level) for m, e in zip(mean, error, strict=True)]
     lower, upper = np.transpose(ends)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import xarray as xr
+from numpy.typing import NDArray
 from pydantic import Field
 
 from eo_causal.audit.report import AuditReport, audit_block
@@ -295,18 +296,25 @@ def _truth(study: HeterogeneityStudy) -> dict[str, Any] | None:
     found: dict[str, Any] = {"ate": truth["ate"], "modifier": truth["modifier"]}
     true = study.cate["unit_id"].map(truth["effects"])
     found["correlation"] = float(np.corrcoef(true, study.cate["cate"])[0, 1])
-    if study.elsewhere:
-        table = study.headline_elsewhere.places
-        inside = table["in_support"].to_numpy(dtype=bool)
-        kinds = table["unit_id"].map(truth["kinds"])
-        other = (kinds != "same").to_numpy()
-        found["other_kind_out_of_support"] = float((~inside[other]).mean()) if other.any() else None
-        found["same_kind_out_of_support"] = float((~inside[~other]).mean())
-        own = table[inside & ~other]
-        if len(own) > 2:
-            there = own["unit_id"].map(truth["elsewhere_effects"])
-            found["correlation_elsewhere"] = float(np.corrcoef(there, own["cate"])[0, 1])
+    places = study.headline_elsewhere.places if study.elsewhere else pd.DataFrame({"unit_id": []})
+    kinds = places["unit_id"].map(truth["kinds"])
+    if len(places) and kinds.notna().all():
+        found |= _truth_elsewhere(places, (kinds == "same").to_numpy(), truth)
     return {name: value for name, value in found.items() if value is not None}
+
+
+def _truth_elsewhere(
+    places: pd.DataFrame, same: NDArray[np.bool_], truth: dict[str, Any]
+) -> dict[str, float | None]:
+    """Was the mask right, and are effects where it shows them?"""
+    inside = places["in_support"].to_numpy(dtype=bool)
+    own = places[inside & same]
+    there = own["unit_id"].map(truth["elsewhere_effects"])
+    return {
+        "other_kind_out_of_support": float((~inside[~same]).mean()) if (~same).any() else None,
+        "same_kind_out_of_support": float((~inside[same]).mean()) if same.any() else None,
+        "correlation_elsewhere": float(np.corrcoef(there, own["cate"])[0, 1]) if len(own) > 2 else None,
+    }  # fmt: skip
 
 
 def _quantity(row: dict[Any, Any], units: str) -> dict[str, Any] | None:
@@ -332,7 +340,7 @@ def _tables(study: HeterogeneityStudy) -> dict[str, pd.DataFrame]:
     if study.shares is not None:
         tables["land_cover_shares"] = study.shares
     for name, each in study.elsewhere.items():
-        tables |= {f"transport_{name}": each.table, f"transport_{name}_areas": each.areas}
+        tables |= {f"transport_{name}": each.table, f"areas_{name}": each.areas}
     if study.network is not None:
         tables |= {"networks": study.network.networks, "training": study.network.history}
     tables |= {

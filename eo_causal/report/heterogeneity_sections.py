@@ -12,7 +12,7 @@ from eo_causal.report.heterogeneity_figures import ranking_label
 from eo_causal.report.html import Block, Callout, KeyNumber, Paragraph, Picture, Section, Table
 from eo_causal.report.run_sections import ledger_block, run_sections, warning_blocks
 
-ALPHA = 0.05
+ALPHA = 0.025  # 5 % for AUTOC and Qini together
 ASSUMPTIONS = (
     "Randomisation: who was offered treatment was drawn by lot, in the groups that folds and errors"
     " keep together.",
@@ -25,7 +25,7 @@ ASSUMPTIONS = (
 CAPTIONS = {
     "rates": "Every ranking that was tried: does it find units with larger effects?",
     "curves": "Treating first those with the largest predicted effects: gain over treating at random,"
-    " by share treated. Curves pool the folds and are no test.",
+    " by share treated. Curves are no test.",
     "groups": "Left: units in groups of equal size by predicted effect, and the effect found in each."
     " Right: predicted effects of all units.",
     "effects": "Average effects, with intervals.",
@@ -46,8 +46,9 @@ def headline(study: Any, units: str) -> list[str]:
     treated = int(study.units.treatment.sum())
     sentences = [
         f"On average the treatment ({study.treatment_name}) changed {study.outcome_name} by"
-        f" {show_number(plain.estimate)} {units} (95 % interval {show_number(plain.interval[0])} to"
-        f" {show_number(plain.interval[1])}; {len(study.units):,} units, {treated:,} of them treated).",
+        f" {show_number(plain.estimate)} {units} ({plain.level:.0%} interval"
+        f" {show_number(plain.interval[0])} to {show_number(plain.interval[1])};"
+        f" {len(study.units):,} units, {treated:,} of them treated).",
         _rate_sentence(study),
     ]
     groups = study.groups
@@ -70,7 +71,7 @@ def _rate_sentence(study: Any) -> str:
     autoc, qini = study.rate("autoc"), study.rate("qini")
     rates = study.result.rates
     n_rankings = len(rates) // 2
-    shown = min(autoc["p_adjusted"], qini["p_adjusted"]) < ALPHA / 2  # two ways of asking
+    shown = min(autoc["p_adjusted"], qini["p_adjusted"]) < ALPHA
     verdict = "Effects differ with" if shown else "Effects are not shown to differ with"
     tests = "; ".join(
         f"{name} {show_number(row['estimate'])}, ratio {row['ratio']:.1f}{_over(row)}, p"
@@ -82,7 +83,7 @@ def _rate_sentence(study: Any) -> str:
         held = rates[rates["p_adjusted"] < ALPHA].groupby("metric").size()
         tried = (
             f" p is adjusted for the {n_rankings} rankings tried, of which {held.get('autoc', 0)} hold by"
-            f" AUTOC and {held.get('qini', 0)} by Qini."
+            f" AUTOC and {held.get('qini', 0)} by Qini (p < {ALPHA:g} each, as there are two)."
         )
     return f"{verdict} what {ranking_label(*study.ranking)} ranks by: {tests}.{tried}"
 

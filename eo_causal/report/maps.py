@@ -6,6 +6,10 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from eo_causal.errors import ConfigError
+
+MAX_CELLS = 100_000_000
+
 
 def write_cog(path: Path, layers: xr.Dataset, *, run_id: str, note: str) -> Path:
     """Write the layers of a dataset as bands of one float32 COG.
@@ -78,6 +82,11 @@ def rasterised(
     Dataset (y, x)
         One variable a column, and ``n_places``; ``northing (y)`` decreasing, ``easting (x)``;
         ``attrs["crs"]``. At least two rows and columns.
+
+    Raises
+    ------
+    ConfigError
+        More than ``MAX_CELLS`` cells.
     """
     from geopandas import GeoSeries
 
@@ -88,6 +97,11 @@ def rasterised(
     column = np.floor((metres.x.to_numpy() - west) / cell_m).astype(np.intp)
     row = np.floor((north - metres.y.to_numpy()) / cell_m).astype(np.intp)
     shape = (max(int(row.max()) + 1, 2), max(int(column.max()) + 1, 2))
+    if shape[0] * shape[1] > MAX_CELLS:
+        raise ConfigError(
+            f"a map of {shape[0]:,} x {shape[1]:,} cells of {cell_m:g} m is too large (at most"
+            f" {MAX_CELLS:,}). Set a larger transport.cell_m.", cell_m=cell_m,
+        )  # fmt: skip
     cell = row * shape[1] + column
     number = np.bincount(cell, minlength=shape[0] * shape[1]).astype(float)
     layers = {"n_places": (("y", "x"), number.reshape(shape), {"long_name": "places in the cell"})}

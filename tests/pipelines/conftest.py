@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from commands import CONFOUNDING, DEMO, EMBED, command
+from commands import CONFOUNDING, DEMO, EMBED, PROGRAMME, command
 
 
 @pytest.fixture(scope="session")
@@ -29,5 +29,14 @@ def confounding_run(tmp_path_factory) -> Path:
     """Run folder of the undisturbed demo of images as confounders."""
     folder = tmp_path_factory.mktemp("confounding")
     done = command("run", CONFOUNDING, "--out", folder / "run", folder=folder)
+    assert done.code == 0, done.err
+    return folder / "run"
+
+
+@pytest.fixture(scope="session")
+def programme_run(tmp_path_factory) -> Path:
+    """Run folder of the undisturbed demo of a programme with effects that differ."""
+    folder = tmp_path_factory.mktemp("programme")
+    done = command("run", PROGRAMME, "--out", folder / "run", folder=folder)
     assert done.code == 0, done.err
     return folder / "run"

@@ -25,6 +25,7 @@ def test_stored_without_outputs(path):
         ("water_clarity", "EO_CAUSAL_RUN", "demo_run", 4),
         ("chips_and_embeddings", "EO_CAUSAL_EMBED_RUN", "embed_run", 2),
         ("image_confounding", "EO_CAUSAL_CONFOUNDING_RUN", "confounding_run", 3),
+        ("rct_heterogeneity", "EO_CAUSAL_HETEROGENEITY_RUN", "programme_run", 2),
     ],
 )
 def test_notebooks_run(name, variable, run, n_pictures, request, tmp_path, monkeypatch):

@@ -14,6 +14,8 @@ from eo_causal.audit.study import (
     moved_controls,
     rows_of_units,
     spatial_audits,
+    support_line,
+    transport_support,
 )
 from eo_causal.core.folds import FoldSettings, make_folds
 from eo_causal.core.units import StudyUnits
@@ -134,3 +136,51 @@ def test_outcomes_from_before_must_not_move():
     effects = {"old": pd.DataFrame([row | {"estimate": 0.05}, row | {"arm": "x", "estimate": 9.0}])}
     assert moved_controls(effects, "image").status == "pass"
     assert moved_controls(effects, "x").flags == ("negative_control_moves",)
+
+
+def test_places_unlike_the_trial_are_out_of_support_whatever_the_order_of_the_images(world):
+    units, folds, image, _ = world
+    random = np.random.default_rng(2)
+    there = random.standard_normal((80, 4))
+    there[40:] += 9
+    elsewhere = embedding([f"p{number}" for number in range(80)], there)
+    found = transport_support(units, folds, image, elsewhere, seed=1)
+    assert list(found) == ["in_support", "dissimilarity", "membership"]
+    assert found["in_support"][:40].mean() > 0.75
+    assert not found["in_support"][40:].any()
+    shuffled = image.isel(unit=random.permutation(N))
+    again = transport_support(units, folds, shuffled, elsewhere, seed=1)
+    np.testing.assert_array_equal(again["in_support"], found["in_support"])
+
+
+def test_units_of_one_image_count_as_one_place(world):
+    units, _, image, _ = world
+    table = pd.concat([units.table, units.table.head(100)], ignore_index=True)
+    table["unit_id"] = [f"v{number}" for number in range(len(table))]
+    doubled = StudyUnits(table, pd.DataFrame(index=range(len(table))))
+    chosen = FoldSettings(kind="image_key", n_splits=1)
+    there = embedding(["p0", "p1", "p2"], [[0.0] * 4, [0.5] * 4, [9.0] * 4])
+    found = [
+        transport_support(own, make_folds(own, chosen, None, 0.0, False, seed=1), image, there,
+                          seed=1)["dissimilarity"]
+        for own in (doubled, units)
+    ]  # fmt: skip
+    np.testing.assert_allclose(*found)
+
+
+def test_a_place_without_features_is_never_in_support(world):
+    units, folds, image, _ = world
+    there = embedding(["p0", "p1", "p2"], [[0.0] * 4, [0.1] * 4, [np.nan] * 4])
+    found = transport_support(units, folds, image, there, seed=1)
+    assert found["in_support"].tolist() == [True, True, False]
+
+
+def test_the_line_says_what_the_places_out_of_support_change():
+    """By hand: 1 of 4 places is out, and the average is 2 with it and 1 without."""
+    places = pd.DataFrame({"in_support": [True, True, True, False], "cate": [0.0, 1, 2, 5],
+                           "dissimilarity": 0.5, "membership": 0.5})  # fmt: skip
+    found = support_line(places)
+    assert (found.status, found.flags) == ("warn", ("outside_applicability",))
+    assert "25.0% of 4 target places" in found.text
+    assert "2 with them and 1 without" in found.text
+    assert support_line(places.iloc[:3]).status == "pass"

@@ -144,3 +144,8 @@ def test_uneven_blocks_are_written_evenly(tmp_path):
     write_zarr(whole.chunk(time=(3, 1, 2)), tmp_path / "data.zarr")
     found = open_zarr(tmp_path / "data.zarr")
     xr.testing.assert_identical(found.load(), whole)
+
+
+def test_rows_of_a_table_without_columns_survive(tmp_path):
+    write_value(pd.DataFrame(index=range(5)), pd.DataFrame, tmp_path)
+    assert read_value(pd.DataFrame, tmp_path).shape == (5, 0)

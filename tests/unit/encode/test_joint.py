@@ -16,7 +16,13 @@ from eo_causal.core.progress import counting
 from eo_causal.core.storage import read_value, write_value
 from eo_causal.core.units import StudyUnits
 from eo_causal.encode.base import to_batch
-from eo_causal.encode.joint import JointNetwork, JointSettings, _seeded, cross_fit_network
+from eo_causal.encode.joint import (
+    JointNetwork,
+    JointSettings,
+    _seeded,
+    cross_fit_network,
+    cross_fit_sequence,
+)
 from eo_causal.encode.losses import joint
 from eo_causal.encode.network_fit import NetworkFit
 from eo_causal.encode.salience import pixel_gradient
@@ -25,6 +31,7 @@ from eo_causal.errors import ConfigError, DataError, EOCausalWarning
 
 SQUARE = (slice(2, 6), slice(6, 10))
 QUICK = JointSettings(epochs=4, learning_rate=5e-3, batch_size=16)
+SHORT = QUICK.model_copy(update={"epochs": 1, "network": "single_filter", "filter_width": 4})
 
 
 def settings(**changes):
@@ -354,3 +361,58 @@ def test_a_fit_survives_the_disk(cross_fitted, tmp_path):
     pd.testing.assert_frame_equal(back.networks, cross_fitted.networks)
     xr.testing.assert_identical(back.salience.compute(), cross_fitted.salience)
     assert back.salience_correlation == cross_fitted.salience_correlation
+
+
+@pytest.fixture(scope="module")
+def in_sequence(study):
+    chips, units, _ = study
+    with dask.config.set(scheduler="threads"):
+        return cross_fit_sequence(chips, units, folds_of(units), SHORT, seed=7)
+
+
+def test_all_units_but_those_of_the_first_fold_are_predicted_by_earlier_folds(study, in_sequence):
+    _, units, _ = study
+    folds = folds_of(units)
+    steps = folds.sequence(0, 7)
+    tested = np.concatenate([test for _, test in steps])
+    first = np.setdiff1d(np.arange(len(units)), tested)
+    assert list(in_sequence) == ["split", "unit_id", "propensity", "mu0", "mu1"]
+    ids = units.table["unit_id"].to_numpy()
+    assert set(in_sequence["unit_id"]) == set(ids[tested])
+    assert len(in_sequence) == len(tested)
+    assert in_sequence["split"].eq(0).all()
+    assert np.isfinite(in_sequence[["propensity", "mu0", "mu1"]]).all(axis=None)
+    np.testing.assert_array_equal(np.sort(steps[0][0]), first)  # only learned from
+
+
+def test_own_and_later_outcomes_do_not_move_a_prediction_in_sequence(study, in_sequence):
+    chips, units, _ = study
+    folds = folds_of(units)
+    (_, second), (_, last) = folds.sequence(0, 7)
+    changed = units.table.copy()
+    changed.loc[last, "treatment"] = 1 - changed.loc[last, "treatment"]
+    changed.loc[last, "outcome"] += 100
+    other = StudyUnits(changed, units.covariates)
+    again = cross_fit_sequence(chips, other, folds, SHORT, seed=7)
+    pd.testing.assert_frame_equal(again, in_sequence, check_exact=True)
+    changed.loc[second, "outcome"] += 100
+    moved = cross_fit_sequence(chips, StudyUnits(changed, units.covariates), folds, SHORT, seed=7)
+    ids = units.table["unit_id"].to_numpy()
+    before, after = (table.set_index("unit_id")["mu0"] for table in (in_sequence, moved))
+    np.testing.assert_array_equal(after[ids[second]], before[ids[second]])
+    assert (after[ids[last]] != before[ids[last]]).all()
+
+
+def test_networks_in_sequence_are_the_same_bytes_on_any_scheduler(study, in_sequence):
+    chips, units, _ = study
+    folds = folds_of(units)
+    with counting() as counts, dask.config.set(scheduler="synchronous"):
+        again = cross_fit_sequence(chips.chunk(unit=50), units, folds, SHORT, seed=7)
+    pd.testing.assert_frame_equal(again, in_sequence, check_exact=True)
+    assert counts == {"networks": 2, "epochs": 2}
+
+
+def test_a_sequence_of_more_splits_than_folds_have_is_refused(study):
+    chips, units, _ = study
+    with pytest.raises(ConfigError, match=r"n_splits: 2 .* there are 1"):
+        cross_fit_sequence(chips, units, folds_of(units), settings(n_splits=2), seed=7)

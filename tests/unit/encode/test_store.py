@@ -138,5 +138,5 @@ def test_other_places_are_encoded_by_what_the_study_has_taught(random_chips):
 @pytest.mark.parametrize(("size", "step"), [(10, 30.0), (12, 10.0)])
 def test_chips_of_another_footprint_are_refused(random_chips, size, step):
     chips, others = placed(random_chips(size=12)), placed(random_chips(size=size), step)
-    with pytest.raises(DataError, match="differ along y: 12 values from 0.0 to -330.0"):
+    with pytest.raises(DataError, match=r"differ along y: 12 values from 0\.0 to -330\.0"):
         embed_elsewhere(chips, others, SETTINGS, seed=0)

@@ -2,21 +2,13 @@
 
 import numpy as np
 import pytest
-import statsmodels.api as sm
 from pydantic import ValidationError
 
 from eo_causal.core.effect import Effect
 from eo_causal.errors import DataError, EOCausalWarning
 from eo_causal.estimate.ate import difference_in_means
 from eo_causal.estimate.cate import Rows
-from eo_causal.estimate.clusters import (
-    ClusterSettings,
-    Mixture,
-    Prior,
-    fit_mixture,
-    image_clusters,
-    prior_of,
-)
+from eo_causal.estimate.clusters import ClusterSettings, image_clusters
 
 QUICK = ClusterSettings(n_draws=20, n_starts=2, folds=3, candidates=(1, 2))
 WITHOUT_CHOICE = QUICK.model_copy(update={"candidates": (1,)})
@@ -92,83 +84,6 @@ def test_held_out_likelihood_tells_two_kinds_from_one(world, found):
     assert len(none.clusters) == 1
     assert none.clusters["estimate"].iloc[0] == pytest.approx(average(alike).estimate, abs=0.05)
     assert none.sure_share == 0
-
-
-def test_one_cluster_is_weighted_least_squares():
-    rows, _ = two_kinds(2, gap=0.5)
-    flat = Prior(0.0, 1e6, 1.0, 1e-9, 1.0)
-    fit = fit_mixture(
-        rows, 1, flat, QUICK.model_copy(update={"tolerance": 1e-12}), np.random.default_rng(0)
-    )
-    weights = 1 / fit.variance[rows.treatment.astype(int), 0]
-    design = np.column_stack([sm.add_constant(rows.design), rows.treatment])
-    wanted = sm.WLS(rows.outcome, design, weights=weights).fit().params
-    np.testing.assert_allclose([*fit.base, *fit.effect], wanted, atol=1e-6)
-    residual = rows.outcome - design @ wanted
-    for arm in (0, 1):
-        part = rows.treatment == arm
-        variance = (np.sum(residual[part] ** 2) + 1) / (part.sum() + 1)
-        assert fit.variance[arm, 0] == pytest.approx(variance, abs=1e-6)
-
-
-def test_densities_by_hand():
-    """Membership 1/(1 + e^-x); Y - h = 2 - 1 - 0.5 x, minus the effect where treated."""
-    mixture = Mixture(
-        np.array([[0.0, 0.0], [0.0, 1.0]]), np.array([1.0, 0.5]), np.array([0.0, 3.0]),
-        np.array([[1.0, 4.0], [9.0, 0.25]]),
-    )  # fmt: skip
-    rows = Rows(np.array([[2.0], [0.0]]), np.array([1.0, 0.0]), np.array([2.0, 2.0]), np.arange(2))
-    share = 1 / (1 + np.exp(-2))
-    np.testing.assert_allclose(mixture.membership(rows.design), [[1 - share, share], [0.5, 0.5]])
-    np.testing.assert_allclose(mixture.residual(rows), [[0, -3], [1, 1]])
-    normal = [[-0.5 * np.log(9), -0.5 * (np.log(0.25) + 36)], [-0.5, -0.5 * (np.log(4) + 0.25)]]
-    wanted = np.log([[1 - share, share], [0.5, 0.5]]) + normal - 0.5 * np.log(2 * np.pi)
-    np.testing.assert_allclose(mixture.log_joint(rows), wanted)
-    assert mixture.log_likelihood(rows) == pytest.approx(np.log(np.exp(wanted).sum(axis=1)).mean())
-
-
-def test_a_prior_density_by_hand():
-    mixture = Mixture(
-        np.array([[5.0, 1.0], [0.0, 2.0]]), np.array([7.0, 3.0]), np.array([0.0, 2.0]),
-        np.array([[1.0, 2.0], [2.0, 1.0]]),
-    )  # fmt: skip
-    prior = Prior(1.0, 0.5, 2.0, 0.1, 2.0)
-    wanted = -0.5 * (5 / 4 + 0.1 * 9 + 8 + 2 * np.log(2) + 2 / 1 + 2 / 2 + 2 / 2 + 2 / 1)
-    assert prior.log_density(mixture) == pytest.approx(wanted)
-
-
-def test_the_prior_of_effects_is_twice_the_spread_of_batches_of_fifty(world):
-    rows = world[0]
-    prior = prior_of(rows, rows.group % 3, QUICK)
-    assert prior.effect == pytest.approx(average(rows).estimate)
-    random = np.random.default_rng(0)
-    treated, control = rows.outcome[rows.treatment == 1], rows.outcome[rows.treatment == 0]
-    n_treated = round(50 * rows.treatment.mean())
-    batches = [
-        random.choice(treated, n_treated).mean() - random.choice(control, 50 - n_treated).mean()
-        for _ in range(4000)
-    ]
-    assert prior.effect_sd == pytest.approx(2 * np.std(batches), rel=0.06)
-
-
-def test_no_parameter_near_the_answer_is_more_likely(world):
-    rows, _ = world
-    prior = prior_of(rows, rows.group % 3, QUICK)
-    settings = QUICK.model_copy(update={"tolerance": 1e-10, "max_iterations": 2000})
-    fit = fit_mixture(rows, 2, prior, settings, np.random.default_rng(0))
-
-    def posterior(**changed):
-        other = Mixture(**{**vars(fit), **changed})
-        return other.log_likelihood(rows) * len(rows.outcome) + prior.log_density(other)
-
-    best = posterior()
-    for name, size in (("gate", 0.1), ("base", 0.03), ("effect", 0.03), ("variance", 0.02)):
-        value = getattr(fit, name)
-        for at in np.ndindex(value.shape):
-            for sign in (-1, 1):
-                step = np.zeros(value.shape)
-                step[at] = sign * size
-                assert posterior(**{name: value + step}) < best + 1e-4, (name, at)
 
 
 def test_answers_depend_on_the_seed_only_and_not_on_units_of_the_features(world, found):

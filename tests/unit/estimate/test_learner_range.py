@@ -29,9 +29,7 @@ def test_all_pairs_of_three_and_three_are_estimated(pairs):
     assert pairs["estimate"].between(2, 4).all()
 
 
-@pytest.mark.parametrize(
-    ("propensity", "outcome"), [("logistic", "ridge"), ("forest", "forest")]
-)
+@pytest.mark.parametrize(("propensity", "outcome"), [("logistic", "ridge"), ("forest", "forest")])
 def test_a_pair_of_one_kind_is_the_estimate_with_these_learners(
     units, folds, pairs, propensity, outcome
 ):

@@ -39,11 +39,11 @@ def test_brightness_goes_from_start_to_start_plus_change():
     assert change.std() == pytest.approx(1, rel=0.05)
 
 
-@pytest.mark.parametrize("effect", ["change", "last"])
+@pytest.mark.parametrize("effect", ["change", "last", "constant"])
 def test_outcomes_are_what_the_recipe_says(effect):
     units = changing_brightness(3, n=4000, effect=effect, size=4).units
     end = (units["start"] + units["change"]) / np.sqrt(5)
-    followed = units["change"] if effect == "change" else end
+    followed = {"change": units["change"], "last": end, "constant": 0.0}[effect]
     np.testing.assert_allclose(units["effect"], 0.75 + 0.5 * followed)
     left = units["outcome"] - 0.3 * units["start"] - units["treatment"] * units["effect"]
     assert left.std() == pytest.approx(1, rel=0.04)
