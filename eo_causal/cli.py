@@ -206,6 +206,44 @@ def freeze(config: ConfigArgument, sets: SetOption = None) -> None:
     typer.echo(f"Wrote {path}, hash {design_hash(prepared.design)}")
 
 
+@app.command()
+def power(
+    rho: Annotated[float, typer.Option(help="correlation of map and truth in the study area")],
+    n_clusters: Annotated[
+        int | None, typer.Option(help="randomised groups; leave out to ask for them")
+    ] = None,
+    cluster_size: Annotated[int, typer.Option(help="places a group")] = 1,
+    icc: Annotated[float, typer.Option(help="intra-cluster correlation of the outcome")] = 0.0,
+    map_error_icc: Annotated[float, typer.Option(help="the same of the map's errors")] = 0.0,
+    effect: Annotated[
+        float | None, typer.Option(help="sd of the outcome; leave out to ask for it")
+    ] = None,
+    power: Annotated[
+        float | None, typer.Option("--power", help="leave out, with --effect, to ask for it")
+    ] = None,
+    share_treated: Annotated[float, typer.Option(help="of the groups")] = 0.5,
+) -> None:
+    """How small an effect a trial with an outcome from a map can find, or how many groups it takes."""
+    from pydantic import ValidationError
+
+    from eo_causal.audit.power import DesignSettings, design_power
+    from eo_causal.errors import ConfigError
+
+    usual = 0.8 if effect is None or n_clusters is None else None
+    try:
+        settings = DesignSettings(
+            rho=rho, n_clusters=n_clusters, cluster_size=cluster_size, icc=icc,
+            map_error_icc=map_error_icc, effect=effect, share_treated=share_treated,
+            power=usual if power is None else power,
+        )  # fmt: skip
+    except ValidationError as error:
+        item = error.errors()[0]
+        raise ConfigError(
+            f"power: {'.'.join(map(str, item['loc']))}: {item['msg']} (got {item['input']!r})."
+        ) from error
+    typer.echo(str(design_power(settings)))
+
+
 def main() -> None:
     """Entry point: errors become one line on standard error and their exit code."""
     debug = "--debug" in sys.argv
