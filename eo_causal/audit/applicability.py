@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 from numpy.typing import NDArray
 
 from eo_causal.audit.report import AuditReport
@@ -137,6 +138,23 @@ class AreaOfApplicability:
     def inside(self, rows: pd.DataFrame) -> NDArray[np.bool_]:
         """(n,) whether rows lie inside; a row with a missing feature does not."""
         return np.asarray(self.transform(rows) <= self.threshold)
+
+
+@dataclass(frozen=True)
+class DissimilarityLayer:
+    """How unlike the training rows a place is, as the layer ``dissimilarity`` of a map."""
+
+    area: AreaOfApplicability
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The only one."""
+        return ("dissimilarity",)
+
+    def __call__(self, embedding: xr.DataArray) -> Floats:
+        """(unit, 1) dissimilarity of a (unit, feature) embedding."""
+        names = embedding["feature"].to_numpy()
+        return self.area.transform(pd.DataFrame(embedding.to_numpy(), columns=names))[:, None]
 
 
 def applicability_report(

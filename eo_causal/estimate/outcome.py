@@ -232,6 +232,22 @@ def apply_head(head: xr.Dataset, embedding: xr.DataArray) -> xr.DataArray:
     return xr.DataArray(values, dims=("unit", "fold"), coords=kept, name="outcome_pred")
 
 
+@dataclass(frozen=True)
+class OutcomeLayers:
+    """Predictions of every fold's model as layers of a map: ``fold_0``, ``fold_1``, ..."""
+
+    head: xr.Dataset
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """One a model."""
+        return tuple(f"fold_{number}" for number in range(self.head.sizes["fold"]))
+
+    def __call__(self, embedding: xr.DataArray) -> Floats:
+        """(unit, model) predictions; see :func:`apply_head`."""
+        return apply_head(self.head, embedding).to_numpy()
+
+
 def _basis(
     values: Floats, images: Positions, n_components: int | None
 ) -> tuple[Floats, Floats, Floats]:

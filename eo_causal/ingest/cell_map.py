@@ -148,6 +148,53 @@ def map_cells(
     return _array(values, lattice, first, reader.layers)
 
 
+def cells_at(parts: list[xr.DataArray], places: geopandas.GeoDataFrame) -> pd.DataFrame:
+    """Layers of the cells that places lie in.
+
+    Parameters
+    ----------
+    parts : list of DataArray (y, x, layer)
+        All parts of a map, from the north.
+    places : GeoDataFrame
+        ``unit_id``, points in EPSG:4326.
+
+    Returns
+    -------
+    DataFrame
+        ``unit_id`` and a column a layer, in the order of ``places``.
+
+    Raises
+    ------
+    CoverageError
+        Places beyond the map, or in cells that are empty.
+    """
+    crs = parts[0].attrs["crs"]
+    across, down = parts[0].attrs["step"]
+    vertical, horizontal = _axes(crs)
+    west = float(parts[0][horizontal][0]) - across / 2
+    north = float(parts[0][vertical][0]) + down / 2
+    points = places.geometry.to_crs(crs)
+    column = np.floor((points.x.to_numpy() - west) / across).astype(np.intp)
+    row = np.floor((north - points.y.to_numpy()) / down).astype(np.intp)
+    values = np.full((len(places), parts[0].sizes["layer"]), np.nan)
+    start = 0
+    for part in parts:
+        own = (row >= start) & (row < start + part.sizes["y"])
+        own &= (column >= 0) & (column < part.sizes["x"])
+        values[own] = part.to_numpy()[row[own] - start, column[own]]
+        start += part.sizes["y"]
+    empty = ~np.isfinite(values).all(axis=1)
+    if empty.any():
+        first = places["unit_id"].to_numpy()[empty][0]
+        raise CoverageError(
+            f"{int(empty.sum())} of {len(places)} places lie beyond the map or where it is empty (first:"
+            f" {first}). Leave them out, or map a larger area.", n=int(empty.sum()),
+        )  # fmt: skip
+    table = pd.DataFrame(values, columns=parts[0]["layer"].to_numpy())
+    table.insert(0, "unit_id", places["unit_id"].to_numpy())
+    return table
+
+
 def read_cells(
     batch: Batch,
     bands: tuple[str, ...],
@@ -252,9 +299,13 @@ def _array(
     rows = first + np.arange(values.shape[0])
     east = lattice.centres(rows[:1], np.arange(values.shape[1]))[0]
     down = lattice.centres(rows, np.zeros(1, dtype=np.intp))[1]
-    names = ("latitude", "longitude") if is_geographic(lattice.crs) else ("northing", "easting")
+    names = _axes(lattice.crs)
     return xr.DataArray(
         values, dims=("y", "x", "layer"), name="map",
         coords={names[0]: ("y", down), names[1]: ("x", east), "layer": list(layers)},
         attrs={"crs": short_crs(lattice.crs), "step": list(lattice.step)},
     )  # fmt: skip
+
+
+def _axes(crs: str) -> tuple[str, str]:
+    return ("latitude", "longitude") if is_geographic(crs) else ("northing", "easting")

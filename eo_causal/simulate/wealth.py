@@ -37,15 +37,15 @@ class WealthSettings(Settings):
     """The country and its trials that a demo simulates."""
 
     country: SceneSettings = SceneSettings(
-        rows=768, columns=1024, cloud=0.0, dates=("2018-07-03",)
+        rows=832, columns=1280, cloud=0.0, dates=("2018-07-03",)
     )  # fmt: skip
     cell_pixels: Annotated[int, Field(ge=8, le=64)] = Field(
         default=16, description="side of a place, pixels; no two places share ground"
     )
     n_survey: Annotated[int, Field(ge=100)] = Field(default=800, description="surveyed places")
-    n_trial: Annotated[int, Field(ge=20)] = Field(default=250, description="places of each trial")
+    n_trial: Annotated[int, Field(ge=20)] = Field(default=450, description="places of each trial")
     effects: dict[str, float] = Field(
-        default={"grants": 0.5, "training": 0.2},
+        default={"grants": 0.6, "training": 0.3},
         description="randomised trials and what they add to wealth, sd of wealth",
     )
     sited: str | None = Field(
@@ -97,10 +97,7 @@ def write_wealth_country(settings: WealthSettings, *, seed: int, folder: Path) -
     for name, table in found.trials.items():
         seen = table.drop(columns="wealth")
         seen.to_csv(folder / f"trial_{name}.csv", index=False, float_format="%.7f")
-    truth = {
-        "trials": found.effects,
-        "modifier": "the share of the ground that roofs cover follows wealth",
-    }
+    truth = {"trials": found.effects}
     (folder / "truth.json").write_text(json.dumps(truth, indent=1))
     n_trial = sum(map(len, found.trials.values()))
     count(places_surveyed=len(found.survey), places_in_trials=n_trial, trials=len(found.trials))

@@ -6,12 +6,12 @@ import dask
 import numpy as np
 import pytest
 import xarray as xr
-from scene_files import NORTH, STEP, UTM, WEST, scene_rows, table, write_image
+from scene_files import NORTH, STEP, UTM, WEST, on_pixels, scene_rows, table, write_image
 
 from eo_causal.core.progress import counting
 from eo_causal.errors import ConfigError, CoverageError, ReadError
 from eo_causal.ingest import cell_map
-from eo_causal.ingest.cell_map import CellSettings, map_cells
+from eo_causal.ingest.cell_map import CellSettings, cells_at, map_cells
 from eo_causal.ingest.chip_settings import ChipSettings
 
 CHIPS = ChipSettings(size_pixels=8, min_valid_fraction=0.5, retries=0, max_slots=1)
@@ -134,3 +134,21 @@ def test_a_broken_file_ends_the_part(catalog, tmp_path):
     path.write_bytes(path.read_bytes()[:6000])
     with pytest.raises(ReadError, match="reads failed in rows 0 to 8"):
         whole(catalog, CellSettings(cell_pixels=8, n_parts=1))
+
+
+def test_places_read_the_cell_they_lie_in(catalog):
+    settings = CellSettings(cell_pixels=8, n_parts=3)
+    parts = [map_cells(catalog, k, settings, CHIPS, Corners()) for k in range(3)]
+    everything = xr.concat(parts, "y").to_numpy()
+    rows, columns = np.array([0, 7, 8, 63, 21]), np.array([0, 8, 7, 79, 40])
+    found = cells_at(parts, on_pixels(rows, columns))
+    np.testing.assert_array_equal(
+        found[["mean", "first", "last"]].to_numpy(), everything[rows // 8, columns // 8]
+    )
+    assert found["unit_id"].tolist() == ["u0", "u1", "u2", "u3", "u4"]
+
+
+def test_places_beyond_the_map_are_named(catalog):
+    parts = [map_cells(catalog, 0, CellSettings(cell_pixels=8, n_parts=1), CHIPS, Corners())]
+    with pytest.raises(CoverageError, match=r"1 of 2 places lie beyond the map.*first: u1"):
+        cells_at(parts, on_pixels(np.array([3, -2]), np.array([3, 5])))
