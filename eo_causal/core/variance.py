@@ -167,8 +167,10 @@ def ols_covariance(
         if cluster is None:
             raise DataError("Clustered errors need clusters. Name a cluster column, or use HC2.")
         sums = _sums(scores, cluster)
-        meat = sums.T @ sums * len(sums) / (len(sums) - 1) * (n - 1) / (n - k)
-    elif kind == "conley":
+        influence = sums @ bread  # squared last, so that no variance is negative by rounding
+        factor = len(sums) / (len(sums) - 1) * (n - 1) / (n - k)
+        return np.asarray(influence.T @ influence * factor)
+    if kind == "conley":
         if coordinates_m is None or cutoff_m is None:
             raise DataError("Conley errors need places and a cutoff. Set cutoff_km, or use HC2.")
         meat = bartlett_sum(scores, coordinates_m, cutoff_m)

@@ -12,6 +12,7 @@ from eo_causal.core.random import generator
 from eo_causal.errors import ConfigError
 
 Floats = NDArray[np.float64]
+Followed = Literal["change", "last", "constant"]
 Perturbation = Literal["blob", "contrast", "edge", "rotation"]
 PERTURBATIONS: tuple[Perturbation, ...] = ("blob", "contrast", "edge", "rotation")
 FIRST_YEAR = 2012
@@ -39,16 +40,16 @@ class ChipWorld:
 def changing_brightness(
     seed: int,
     n: int = 2000,
-    effect: Literal["change", "last"] = "change",
+    effect: Followed = "change",
     n_frames: int = 4,
     size: int = 32,
 ) -> ChipWorld:
-    """A trial whose effect follows the change of brightness, or the brightness at the end (C7).
+    """A trial whose effect follows the change of brightness, the brightness at the end, or neither (C7).
 
     Brightness of frame t = 1..T is a + c (t - 1)/(T - 1) + 0.1 N(0, 1) with a ~ N(0, 2^2) and
     c ~ N(0, 1), and is the mean of a frame whose texture stays. Effect tau = 0.75 + 0.5 c
-    (``change``) or 0.75 + 0.5 (a + c)/sqrt(5) (``last``); W ~ Bernoulli(1/2); outcome
-    0.3 a + W tau + N(0, 1). One frame a year.
+    (``change``), 0.75 + 0.5 (a + c)/sqrt(5) (``last``) or 0.75 (``constant``); W ~ Bernoulli(1/2);
+    outcome 0.3 a + W tau + N(0, 1). One frame a year.
 
     Returns
     -------
@@ -60,8 +61,8 @@ def changing_brightness(
     share = np.arange(n_frames) / (n_frames - 1)
     brightness = start[:, None] + change[:, None] * share
     brightness = brightness + 0.1 * random.standard_normal((n, n_frames))
-    followed = change if effect == "change" else (start + change) / np.sqrt(5)
-    tau = 0.75 + 0.5 * followed
+    last = (start + change) / np.sqrt(5)
+    tau = 0.75 + 0.5 * {"change": change, "last": last, "constant": np.zeros(n)}[effect]
     treatment = random.integers(0, 2, n)
     outcome = 0.3 * start + treatment * tau + random.normal(0, 1, n)
     texture = _textures(random, n, size, (1.5, 1.5))

@@ -23,7 +23,10 @@ MAY_OPEN = {
     "eo_causal/ingest/image_files.py": "the loader, for GeoTIFF and JPEG 2000",
     "eo_causal/core/storage.py": "the package's own checksummed stores",
     "eo_causal/report/impact_report.py": "writes posterior.nc",
+    "eo_causal/report/wealth_maps.py": "the maps it wrote, with their hashes",
+    "eo_causal/debias/card.py": "calibration cards, with their hashes",
     "eo_causal/simulate/scene_files.py": "writes simulated scenes",
+    "eo_causal/simulate/programme.py": "writes a simulated map of land cover",
 }
 
 

@@ -1,0 +1,1 @@
+"""From shrunken map predictions to unbiased averages: calibration, Tweedie, labels in the trial."""

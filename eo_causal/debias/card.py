@@ -1,0 +1,539 @@
+"""The calibration card: all that is needed to correct a map, and to say how sure that is, without labels.
+
+It lies beside the map as JSON and NetCDF, so that any number of trials can be run on one map.
+"""
+
+import json
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import ArrayLike, NDArray
+from pydantic import Field
+
+from eo_causal.core.artefacts import sha256_file, sha256_json, write_atomic
+from eo_causal.core.progress import count
+from eo_causal.core.random import generator
+from eo_causal.core.settings import Settings
+from eo_causal.debias.base import (
+    SIGMA_SOURCE_TRAIN,
+    Floats,
+    Pairs,
+    check_lines,
+    check_pairs,
+    check_training,
+    lines,
+    warn_of,
+)
+from eo_causal.debias.choose import choose_among
+from eo_causal.debias.linear import Recalibrate, affine
+from eo_causal.debias.score import Bandwidth, Grid
+from eo_causal.debias.tweedie import Curve, TweedieCorrection
+from eo_causal.errors import DataError, EOCausalWarning, IntegrityError
+
+Method = Literal["lcc", "tweedie"]
+N_REPLICATE_NODES = 512
+
+
+class CardSettings(Settings):
+    """How a map is calibrated."""
+
+    corrector: Literal["auto", "lcc", "tweedie"] = Field(
+        default="auto", description="auto: lcc unless tweedie is clearly nearer on held-out rows"
+    )
+    bandwidth: Bandwidth = "robust_silverman"
+    recalibrate: Recalibrate = "auto"
+    sigma: float | None = Field(
+        default=None,
+        ge=0,
+        description="sd of prediction - truth; null = that of the calibration pairs",
+    )
+    sigma_source: Literal["given", "train"] = Field(
+        default="given", description="where a given sigma comes from"
+    )
+    heteroskedastic: bool = False
+    n_replicates: int = Field(
+        default=300, ge=2, description="resamples of the calibration clusters"
+    )
+    min_calibration: int = Field(default=30, ge=3)
+
+    def tweedie(self) -> TweedieCorrection:
+        """The correction with these settings."""
+        return TweedieCorrection(
+            self.bandwidth, self.recalibrate, self.sigma, self.heteroskedastic, self.min_calibration
+        )
+
+
+@dataclass(frozen=True)
+class CalibrationCard:
+    """What calibration pairs taught about the map of one model, or of several folds.
+
+    Attributes
+    ----------
+    method : str
+        ``lcc`` or ``tweedie``: what the map offers. Whether a contrast is to be corrected at all is
+        decided for every trial.
+    units : str
+        Of truth, prediction and corrected values.
+    seed : int
+    sigma_source : str
+        ``calibration``, ``given`` or ``train``.
+    settings : CardSettings
+    folds : DataFrame
+        One row a model: ``fold``, the facts of its pairs, ``recalibration_intercept`` (a),
+        ``recalibration_slope`` (b), ``tweedie_noise_variance``, ``bandwidth``, ``held_out_rms_lcc`` and
+        ``held_out_rms_tweedie`` (root mean square of corrected value minus truth).
+    curves : Dataset
+        ``tweedie (fold, node)`` at ``start + step node``, its ``tail (fold, line)`` (intercept and
+        slope beyond the support); of B resamples ``replicate_tweedie (fold, replicate, basis)`` float32
+        (512 nodes across the support, then the tail), ``replicate_lcc (fold, replicate, line)``.
+    choice : DataFrame
+        Held-out curves by decile of the truth behind ``method``.
+    choice_gain, choice_std_error : float
+        See :class:`eo_causal.debias.choose.Choice`.
+    calibration_hash, training_hash, folds_hash, map_hash : str or None
+        SHA-256 of the unit ids of the pairs, of the training units, of unit ids with folds; of the map,
+        set by who writes it.
+    flags : tuple of str
+    """
+
+    method: Method
+    units: str
+    seed: int
+    sigma_source: str
+    settings: CardSettings
+    folds: pd.DataFrame
+    curves: xr.Dataset
+    choice: pd.DataFrame
+    choice_gain: float
+    choice_std_error: float
+    calibration_hash: str
+    training_hash: str | None
+    folds_hash: str
+    map_hash: str | None
+    flags: tuple[str, ...]
+
+    def corrected(
+        self, prediction: ArrayLike, fold: ArrayLike | None = None, method: Method | None = None
+    ) -> NDArray[Any]:
+        """Pseudo-outcomes for averages.
+
+        Parameters
+        ----------
+        prediction : (n,) or (n, model) array
+            Of the only model of the card; of the model that ``fold`` names; or of all models in the
+            order of ``folds``, whose corrected values are then averaged. float32 stays float32.
+        fold : (n,) array or int, optional
+            The model of each prediction, by its number in ``folds``.
+        method : str, optional
+            ``lcc`` or ``tweedie``; the card's own by default.
+
+        Raises
+        ------
+        DataError
+            Several models and neither ``fold`` nor a column for each; a fold that the card lacks.
+        """
+        chosen = method or self.method
+        return self._over_folds(
+            prediction, fold, lambda values, number: self._correct(values, number, chosen)
+        )
+
+    def replicates(
+        self, prediction: ArrayLike, fold: ArrayLike | None = None, method: Method | None = None
+    ) -> Floats:
+        """(replicate, n) corrected values had other calibration clusters been drawn; see :meth:`corrected`."""
+        chosen = method or self.method
+
+        def replicate(values: NDArray[Any], number: int) -> Floats:
+            if chosen == "lcc":
+                line = self._of("replicate_lcc", number)
+                return line[:, :1] + line[:, 1:] * values.astype(float)
+            table = self.replicate_table(self._label(number))
+            return np.asarray((self._weights(values, number) @ table.T).T)
+
+        return self._over_folds(prediction, fold, replicate)
+
+    def node_weights(self, prediction: ArrayLike, fold: int | None = None) -> Any:
+        """Sparse (n, 514): how each prediction reads ``replicate_table``.
+
+        Rows can be averaged: the weights of a footprint are the mean of those of its pixels.
+        """
+        return self._weights(np.asarray(prediction), self._number(fold))
+
+    def replicate_table(self, fold: int | None = None) -> Floats:
+        """(replicate, 514) Tweedie's curve on 512 nodes, then intercept and slope beyond the support."""
+        return self._of("replicate_tweedie", self._number(fold)).astype(float)
+
+    def std_error(
+        self, prediction: ArrayLike, fold: ArrayLike | None = None, method: Method | None = None
+    ) -> Floats:
+        """Error of a corrected value as a reading of its place's truth: parameters and noise.
+
+        Errors of different places share the error of the parameters, so they must not be averaged as
+        if independent. With a column for each model the noise of their mean is taken as the mean of
+        theirs, which is not too small.
+        """
+        chosen = method or self.method
+
+        def variance(values: NDArray[Any], number: int) -> Floats:
+            noise = float(self.folds[f"held_out_rms_{chosen}"].iloc[number]) ** 2
+            return self._parameter_variance(values, number, chosen) / shared + noise
+
+        shared = np.asarray(prediction).shape[1] if np.ndim(prediction) == 2 else 1
+        return np.sqrt(self._over_folds(prediction, fold, variance))
+
+    def curve(self, fold: int | None = None) -> Curve:
+        """Tweedie's correction of one model."""
+        number = self._number(fold)
+        row = self.folds.iloc[number]
+        start, step = (float(self._of(name, number)) for name in ("start", "step"))
+        tail = self._of("tail", number)
+        return Curve(
+            Grid(start, step), self._of("tweedie", number),
+            (row["support_lower"], row["support_upper"]), (float(tail[0]), float(tail[1])),
+        )  # fmt: skip
+
+    def support(self, fold: int | None = None) -> tuple[float, float]:
+        """Between which predictions a model was calibrated."""
+        row = self.folds.iloc[self._number(fold)]
+        return float(row["support_lower"]), float(row["support_upper"])
+
+    def _of(self, name: str, number: int) -> NDArray[Any]:
+        return self.curves[name].isel(fold=number).to_numpy()
+
+    def _label(self, number: int) -> int:
+        return int(self.folds["fold"].iloc[number])
+
+    def _number(self, fold: int | None) -> int:
+        """Position of a fold; that of the only one where none is named."""
+        labels = self.folds["fold"].tolist()
+        if fold is None and len(labels) == 1:
+            return 0
+        if fold not in labels:
+            raise DataError(
+                f"The card holds the folds {labels}; fold is {fold}. Name the fold whose model made the"
+                " predictions, or give a column for each model.",
+                fold=fold,
+            )
+        return labels.index(fold)
+
+    def _over_folds(
+        self, prediction: ArrayLike, fold: ArrayLike | None,
+        function: Callable[[NDArray[Any], int], NDArray[Any]],
+    ) -> NDArray[Any]:  # fmt: skip
+        """``function(predictions, position of the model)``, joined along the last axis."""
+        values = np.asarray(prediction)
+        if values.ndim == 2 and fold is None and values.shape[1] == len(self.folds):
+            parts = [function(values[:, number], number) for number in range(values.shape[1])]
+            return np.mean(parts, axis=0, dtype=parts[0].dtype)
+        if values.ndim != 1:
+            raise DataError(
+                f"Predictions have shape {values.shape}; the card needs (n,), or"
+                f" (n, {len(self.folds)}) without fold.",
+                shape=values.shape,
+            )
+        if fold is None or np.ndim(fold) == 0:
+            return function(values, self._number(None if fold is None else int(np.asarray(fold))))
+        labels = np.asarray(fold)
+        if labels.shape != values.shape:
+            raise DataError(f"{len(values)} predictions and folds of shape {labels.shape}.")
+        found: NDArray[Any] | None = None
+        for label in np.unique(labels):
+            rows = np.flatnonzero(labels == label)
+            part = function(values[rows], self._number(int(label)))
+            if found is None:
+                found = np.empty((*part.shape[:-1], len(values)), part.dtype)
+            found[..., rows] = part
+        return values.astype(float) if found is None else found
+
+    def _correct(self, values: NDArray[Any], number: int, method: Method) -> NDArray[Any]:
+        if method == "tweedie":
+            return self.curve(self._label(number)).correct(values)
+        row = self.folds.iloc[number]
+        return affine(values, 1 / row["slope"], -row["intercept"] / row["slope"])
+
+    def _weights(self, values: NDArray[Any], number: int) -> Any:
+        from scipy.sparse import coo_matrix
+
+        lower, upper = self.support(self._label(number))
+        x = values.astype(float)
+        inside = (x >= lower) & (x <= upper)
+        last = N_REPLICATE_NODES - 1
+        place = np.where(inside, (x - lower) / (upper - lower) * last, 0.0)
+        left = np.minimum(place.astype(np.intp), last - 1)
+        right_share = place - left
+        columns = [np.where(inside, left, last + 1), np.where(inside, left + 1, last + 2)]
+        shares = [np.where(inside, 1 - right_share, 1.0), np.where(inside, right_share, x)]
+        rows = np.tile(np.arange(len(x)), 2)
+        cells = (np.concatenate(shares), (rows, np.concatenate(columns)))
+        return coo_matrix(cells, shape=(len(x), N_REPLICATE_NODES + 2)).tocsr()
+
+    def _parameter_variance(self, values: NDArray[Any], number: int, method: Method) -> Floats:
+        """Variance over replicates, itself a curve on their nodes."""
+        x = values.astype(float)
+        if method == "lcc":
+            return _line_variance(x, self._of("replicate_lcc", number))
+        table = self.replicate_table(self._label(number))
+        nodes, tails = table[:, :N_REPLICATE_NODES], table[:, N_REPLICATE_NODES:]
+        lower, upper = self.support(self._label(number))
+        places = np.linspace(lower, upper, N_REPLICATE_NODES)
+        within = np.interp(x, places, nodes.var(axis=0, ddof=1))
+        return np.where((x >= lower) & (x <= upper), within, _line_variance(x, tails))
+
+
+def fit_card(
+    truth: ArrayLike,
+    prediction: ArrayLike,
+    fold: ArrayLike,
+    *,
+    unit_ids: ArrayLike,
+    cluster: ArrayLike | None = None,
+    weight: ArrayLike | None = None,
+    settings: CardSettings,
+    units: str,
+    seed: int,
+    training_ids: Mapping[int, ArrayLike] | None = None,
+) -> CalibrationCard:
+    """Calibrate a map, once; warns of every flag.
+
+    Parameters
+    ----------
+    truth, prediction : (n,) array
+        Measured values, and predictions of a model that did not learn from them.
+    fold : (n,) array of int
+        Which model made the prediction. A map of a single model has one number.
+    unit_ids : (n,) array
+        Names of the places.
+    cluster : (n,) array, optional
+        Labels; whole clusters are resampled.
+    weight : (n,) array, optional
+        Sampling weights.
+    settings : CardSettings
+    units : str
+        Unit of truth and prediction.
+    seed : int
+        Seed of the run.
+    training_ids : mapping, optional
+        Fold -> names of the places that its model learned from.
+
+    Raises
+    ------
+    DataError, DegenerateError
+        As :func:`eo_causal.debias.base.check_pairs`, for every fold; a slope that is not above 0 in a
+        resample or a half of a fold's pairs.
+    LeakageError
+        A model learned from its own calibration pairs.
+    """
+    pairs = check_pairs(truth, prediction, weight, cluster, settings.min_calibration)
+    folds, names = np.asarray(fold), np.asarray(unit_ids)
+    if folds.shape != pairs.truth.shape or names.shape != pairs.truth.shape:
+        raise DataError(
+            f"{len(pairs.truth)} pairs, folds of shape {folds.shape}, unit_ids of shape {names.shape}."
+            " Give one value a row."
+        )
+    labels = [int(label) for label in np.unique(folds)]
+    for label in labels:
+        if training_ids is not None:
+            check_training(names[folds == label], training_ids[label])
+    parts = [_checked_part(pairs, folds == label, settings.min_calibration) for label in labels]
+    fits = [settings.tweedie().fit_pairs(part) for part in parts]
+    choice = choose_among(parts, settings.tweedie(), seed=seed)
+    held_out = choice.residual.assign(
+        fold=np.repeat(labels, [len(part.truth) for part in parts]),
+        weight=np.concatenate([part.weight for part in parts]),
+    )
+    rows = [
+        _fold_row(label, fit, held_out[held_out["fold"] == label])
+        for label, fit in zip(labels, fits, strict=True)
+    ]
+    flags = [flag for fit in fits for flag in fit.flags_]
+    source = "calibration" if settings.sigma is None else settings.sigma_source
+    if source == "train":
+        flags.append(SIGMA_SOURCE_TRAIN)
+        text = (
+            f"sigma {settings.sigma:g} comes from training residuals, which are smaller than those of new"
+            " places; corrections are too weak. Leave sigma out, so that calibration pairs decide."
+        )
+        warnings.warn(EOCausalWarning(text, SIGMA_SOURCE_TRAIN), stacklevel=2)
+    for fit in fits:
+        warn_of(fit.facts_)
+    count(calibration_pairs=len(pairs.truth), calibration_folds=len(labels))
+    ids = [str(name) for name in names]
+    training = None
+    if training_ids is not None:
+        training = sha256_json(
+            {str(k): sorted(map(str, np.asarray(v))) for k, v in training_ids.items()}
+        )
+    method: Any = choice.method if settings.corrector == "auto" else settings.corrector
+    return CalibrationCard(
+        method, units, seed, source, settings, pd.DataFrame(rows),
+        _curves(labels, parts, fits, settings, seed), choice.curves, choice.gain, choice.std_error,
+        sha256_json(sorted(ids)), training,
+        sha256_json(sorted(zip(ids, folds.tolist(), strict=True))), None, tuple(dict.fromkeys(flags)),
+    )  # fmt: skip
+
+
+def write_card(card: CalibrationCard, path: Path) -> str:
+    """Write ``path`` (JSON) and, beside it, the curves (NetCDF); returns the card's SHA-256.
+
+    The hash covers all values and the NetCDF file; it goes into the tags of the map.
+    """
+    curves = path.with_suffix(".nc")
+    temporary = curves.with_name(f".{curves.name}.tmp")
+    card.curves.to_netcdf(temporary, engine="netcdf4")
+    temporary.replace(curves)
+    content: dict[str, Any] = {
+        field.name: getattr(card, field.name) for field in fields(card) if field.name != "curves"
+    }
+    content |= {
+        "settings": card.settings.model_dump(mode="json"),
+        "folds": card.folds.to_dict(orient="list"),
+        "choice": card.choice.to_dict(orient="list"),
+        "flags": list(card.flags),
+        "curves": curves.name,
+        "curves_sha256": sha256_file(curves),
+    }
+    digest = sha256_json(content)
+    text = json.dumps({**content, "sha256": digest}, indent=1, allow_nan=False)
+    write_atomic(path, text.encode())
+    return digest
+
+
+def read_card(path: Path, sha256: str | None = None) -> CalibrationCard:
+    """Read what :func:`write_card` wrote.
+
+    Parameters
+    ----------
+    path : Path
+        The JSON file.
+    sha256 : str, optional
+        The hash that the map names.
+
+    Raises
+    ------
+    IntegrityError
+        The card, or its curves, are not as they were written, or not those of the map.
+    """
+    try:
+        content = json.loads(path.read_text())
+        digest = content.pop("sha256")
+        curves = path.with_name(Path(content.pop("curves")).name)
+        named = {**content, "curves": curves.name}
+        intact = sha256_json(named) == digest and sha256 in (None, digest)
+        intact = intact and sha256_file(curves) == content.pop("curves_sha256")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise IntegrityError(
+            f"{path}: not a readable calibration card ({error}). Write it again.", path=str(path)
+        ) from error
+    if not intact:
+        raise IntegrityError(
+            f"{path}: the card or its curves are not what was written with the map. Take the card that"
+            " belongs to the map.",
+            path=str(path),
+        )
+    with xr.open_dataset(curves, engine="netcdf4") as dataset:
+        loaded = dataset.load()
+    content |= {
+        "settings": CardSettings(**content["settings"]),
+        "folds": pd.DataFrame(content["folds"]),
+        "choice": pd.DataFrame(content["choice"]),
+        "flags": tuple(content["flags"]),
+    }
+    return CalibrationCard(curves=loaded, **content)
+
+
+def _checked_part(pairs: Pairs, rows: NDArray[np.bool_], min_calibration: int) -> Pairs:
+    part = pairs.rows(np.flatnonzero(rows))
+    return check_pairs(part.truth, part.prediction, part.weight, part.cluster, min_calibration)
+
+
+def _fold_row(label: int, fit: TweedieCorrection, held_out: pd.DataFrame) -> dict[str, Any]:
+    facts: dict[str, Any] = asdict(fit.facts_)
+    del facts["flags"]
+    lower, upper = facts.pop("support")
+    covariance = facts.pop("slope_covariance")
+    weight = held_out["weight"].to_numpy()
+    return {
+        "fold": label,
+        **facts,
+        "intercept_variance": covariance[0][0],
+        "slope_variance": covariance[1][1],
+        "intercept_slope_covariance": covariance[0][1],
+        "support_lower": lower,
+        "support_upper": upper,
+        "recalibration_intercept": fit.recalibration_[0],
+        "recalibration_slope": fit.recalibration_[1],
+        "tweedie_noise_variance": fit.noise_variance_,
+        "bandwidth": fit.bandwidth_,
+        **{
+            f"held_out_rms_{name}": float(
+                np.sqrt(weight @ held_out[name].to_numpy() ** 2 / weight.sum())
+            )
+            for name in ("lcc", "tweedie")
+        },
+    }
+
+
+def _curves(
+    labels: list[int], parts: list[Pairs], fits: list[TweedieCorrection], settings: CardSettings,
+    seed: int,
+) -> xr.Dataset:  # fmt: skip
+    """Curves of all folds, and those of resampled pairs."""
+    drawn = [
+        _replicates(part, fit, settings.n_replicates, generator(seed, "card_replicates", label))
+        for label, part, fit in zip(labels, parts, fits, strict=True)
+    ]
+    curves = [fit.curve_ for fit in fits]
+    return xr.Dataset(
+        {
+            "start": ("fold", [curve.grid.start for curve in curves]),
+            "step": ("fold", [curve.grid.step for curve in curves]),
+            "tweedie": (("fold", "node"), np.stack([curve.values for curve in curves])),
+            "tail": (("fold", "line"), np.array([curve.tail for curve in curves])),
+            "replicate_tweedie": (("fold", "replicate", "basis"), np.stack([d[0] for d in drawn])),
+            "replicate_lcc": (("fold", "replicate", "line"), np.stack([d[1] for d in drawn])),
+        },
+        {"fold": labels, "line": ["intercept", "slope"]},
+    )
+
+
+def _replicates(
+    pairs: Pairs, fit: TweedieCorrection, n: int, random: np.random.Generator
+) -> tuple[NDArray[np.float32], Floats]:
+    """Both corrections of resampled clusters: slopes, noise, bandwidth and density anew.
+
+    Whether to recalibrate, the grid and the support stay those of the fit.
+    """
+    support, applied = fit.curve_.support, fit.recalibration_ != (0.0, 1.0)
+    places = np.linspace(*support, N_REPLICATE_NODES)
+    tables = np.empty((n, N_REPLICATE_NODES + 2), dtype=np.float32)
+    linear = np.empty((n, 2))
+    members = _members(pairs)
+    for number in range(n):
+        drawn = random.integers(len(members), size=len(members))
+        again = pairs.rows(np.concatenate([members[k] for k in drawn]))
+        line = lines(again)
+        check_lines(line)
+        linear[number] = -line.intercept / line.slope, 1 / line.slope
+        curve = fit.curve_of(again, applied, fit.curve_.grid, support)
+        within = np.interp(places, curve.grid.nodes, curve.values)
+        tables[number] = np.concatenate([within, curve.tail])
+    return tables, linear
+
+
+def _members(pairs: Pairs) -> list[NDArray[np.intp]]:
+    """Rows of each cluster; each row alone where there are none."""
+    codes = np.arange(len(pairs.truth)) if pairs.cluster is None else pairs.cluster
+    order = np.argsort(codes, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(codes[order])) + 1)
+
+
+def _line_variance(x: Floats, line: Floats) -> Floats:
+    """Variance of intercept + slope x over lines (replicate, 2)."""
+    covariance = np.cov(line.T)
+    return np.asarray(covariance[0, 0] + 2 * x * covariance[0, 1] + x**2 * covariance[1, 1])
