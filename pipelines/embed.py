@@ -62,7 +62,7 @@ def run(config: Config, stage: Stages) -> None:
         truth = stage("truth", read_country_truth, root)
     if config.units is not None:
         units = place_stage(config.units, stage, root)
-    chip_set, catalog = chip_stages(config.data, units, config.chips, stage, root)
+    chip_set, catalog, _ = chip_stages(config.data, units, config.chips, stage, root)
     embeddings = {
         name: stage(f"embed_{name}", embed_chips, chip_set.chips, settings)
         for name, settings in config.encoders.items()

@@ -221,7 +221,7 @@ def transport_support(
 
 
 def survey_area(
-    units: StudyUnits, folds: Folds, embedding: xr.DataArray, weight: xr.DataArray, *, seed: int
+    units: StudyUnits, folds: Folds, embedding: xr.DataArray, head: xr.Dataset, *, seed: int
 ) -> AreaOfApplicability:
     """Where models of a survey apply: features count as much as they weigh in the predictions.
 
@@ -230,15 +230,16 @@ def survey_area(
     units, folds : StudyUnits, Folds
         Of the survey; the first split is used.
     embedding : DataArray (unit, feature)
-    weight : DataArray (fold, feature)
-        Of the linear models; absolute values times the features' spread are the importances.
+    head : Dataset
+        ``weight (fold, feature)`` of the linear models; absolute values times the features' spread are
+        the importances.
     """
     image = units.image_of(embedding["image_key"].to_numpy().astype(str))
     images, first = np.unique(image, return_index=True)
     names = embedding["feature"].to_numpy()
     rows = pd.DataFrame(embedding.to_numpy()[images].astype(float), columns=names)
     fold = folds.table["fold_of_unit"].to_numpy()[0][first]
-    importance = np.abs(weight.to_numpy()).mean(axis=0) * rows.std().to_numpy()
+    importance = np.abs(head["weight"].to_numpy()).mean(axis=0) * rows.std().to_numpy()
     return AreaOfApplicability.fit(rows, fold, importance, seed=seed)
 
 

@@ -7,6 +7,7 @@ import geopandas
 import pandas as pd
 from pydantic import Field, model_validator
 
+from eo_causal.core.sources import InputFiles
 from eo_causal.ingest.catalog import CatalogSettings, catalog_paths
 from eo_causal.ingest.chip_files import ChipFileSettings, read_chip_file
 from eo_causal.ingest.chip_settings import ChipSettings
@@ -48,10 +49,11 @@ class ImageryData(DataSettings):
 
 
 class Imagery(NamedTuple):
-    """Chips, and the catalog of the scenes they were cut from (None for ready-made ones)."""
+    """Chips, and the catalog and files of the scenes they were cut from (None for ready-made ones)."""
 
     chip_set: ChipSet
     catalog: pd.DataFrame | None
+    files: InputFiles | None = None
 
 
 def place_stage(
@@ -87,4 +89,5 @@ def chip_stages(
     paths = [] if planned else catalog_paths(scenes, policy=stage.policy)
     files = stage.inputs(paths, data.lock)
     catalog = stage(f"catalog{suffix}", find_scenes, files, data.scenes)
-    return Imagery(stage(f"chips{suffix}", cut_scenes, catalog, files, units, settings), catalog)
+    chips = stage(f"chips{suffix}", cut_scenes, catalog, files, units, settings)
+    return Imagery(chips, catalog, files)

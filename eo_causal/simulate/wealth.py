@@ -48,6 +48,12 @@ class WealthSettings(Settings):
         default={"grants": 0.6, "training": 0.3},
         description="randomised trials and what they add to wealth, sd of wealth",
     )
+    n_pilot: Annotated[int, Field(ge=0)] = Field(
+        default=330, description="places of each trial that were surveyed too"
+    )
+    without_pilot: tuple[str, ...] = Field(
+        default=("training",), description="trials in which no place was surveyed"
+    )
     sited: str | None = Field(
         default="roads",
         description="a programme that was sited by what can be seen, without effect",
@@ -68,8 +74,8 @@ class WealthCountry:
     survey : DataFrame
         ``unit_id``, ``longitude``, ``latitude``, ``region``, ``wealth``.
     trials : dict
-        Name -> DataFrame of ``unit_id``, ``longitude``, ``latitude``, ``treated`` (0/1) and ``wealth``,
-        which nobody measures there.
+        Name -> DataFrame of ``unit_id``, ``longitude``, ``latitude``, ``treated`` (0/1),
+        ``wealth_measured`` (NaN outside the pilot) and ``wealth``, which nobody knows.
     effects : dict
         Name -> difference in mean wealth that a survey of all its places would find.
     """
@@ -84,7 +90,8 @@ def write_wealth_country(settings: WealthSettings, *, seed: int, folder: Path) -
     """Simulate the country and write what a mapping team and its users would get.
 
     ``folder/scenes`` holds Landsat scenes, ``folder/survey.csv`` surveyed places with ``wealth``,
-    ``folder/trial_<name>.csv`` places with ``treated`` and no wealth, ``folder/truth.json`` the effects.
+    ``folder/trial_<name>.csv`` places with ``treated`` and ``wealth_measured`` for a pilot,
+    ``folder/truth.json`` the effects.
 
     Raises
     ------
@@ -151,7 +158,9 @@ def draw_wealth_country(settings: WealthSettings, seed: int) -> WealthCountry:
     images = _with_roofs(random, country, cells, roofs, settings.cell_pixels)
     tables = {
         name: _table(name, cells[own], settings.cell_pixels).assign(
-            treated=treated[own].astype(int), wealth=wealth[own]
+            treated=treated[own].astype(int),
+            wealth_measured=_piloted(wealth[own], name, settings),
+            wealth=wealth[own],
         )
         for name, own in zip(names, roles[1:], strict=True)
     }
@@ -196,6 +205,12 @@ def _with_roofs(
         window = images[:, :, row : row + side, column : column + side]
         window[:, :, built] = roof
     return images
+
+
+def _piloted(wealth: Floats, name: str, settings: WealthSettings) -> Floats:
+    """Measured in the first places, which are in random order."""
+    n = 0 if name in settings.without_pilot else settings.n_pilot
+    return np.where(np.arange(len(wealth)) < n, wealth, np.nan)
 
 
 def _table(name: str, cells: Pixels, side: int) -> pd.DataFrame:
