@@ -5,17 +5,16 @@ Scenes and surveyed places -> embedding -> wealth predicted out of fold -> calib
 -> for every trial a verdict and its effects with and without correction -> report.
 """
 
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field, model_validator
 
 from eo_causal.audit.applicability import DissimilarityLayer
 from eo_causal.audit.study import survey_area
 from eo_causal.core.folds import FoldSettings, make_folds
-from eo_causal.core.settings import Settings
 from eo_causal.core.units import units_with_images
 from eo_causal.debias.card import CardSettings
-from eo_causal.debias.trials import summary_of_trials, trial_effects
+from eo_causal.debias.trials import TrialSettings, summary_of_trials, trial_effects
 from eo_causal.encode.cells import EmbeddedCells
 from eo_causal.encode.settings import EncoderSettings
 from eo_causal.encode.store import embed_chips
@@ -53,22 +52,10 @@ class WealthData(ImageryData):
         return self
 
 
-class TrialSettings(Settings):
-    """A trial whose outcome is read from the map."""
+class MapTrial(TrialSettings):
+    """A trial and its places."""
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$", description="how it is called in the results")
     units: UnitSettings = Field(description="its places, with their treatment among `numbers`")
-    treatment: str = Field(default="treatment", description="column of 0 and 1")
-    cluster: str | None = Field(
-        default=None, description="label column of what was treated as a whole"
-    )
-    pilot: str | None = Field(
-        default=None, description="column of measured outcomes, empty where there is none"
-    )
-    assignment: Literal["observed", "randomised"] = "observed"
-    assume: Literal["R1", "R2"] | None = Field(
-        default=None, description="regime to be taken as given; recorded as an assumption"
-    )
 
 
 class Config(PipelineConfig):
@@ -86,7 +73,7 @@ class Config(PipelineConfig):
     region: str | None = Field(
         default=None, description="label column of the survey: placebo groups for observed trials"
     )
-    trials: tuple[TrialSettings, ...] = ()
+    trials: tuple[MapTrial, ...] = ()
     report: WealthReportSettings = WealthReportSettings()
 
     @model_validator(mode="after")
@@ -157,7 +144,7 @@ def run(config: Config, stage: Stages) -> None:
 
 
 def _trial(
-    own: TrialSettings, parts: Any, groups: Any, card: Any, area: Any, stage: Stages, root: Any
+    own: MapTrial, parts: Any, groups: Any, card: Any, area: Any, stage: Stages, root: Any
 ) -> Any:
     """One trial on the map."""
     places = place_stage(own.units, stage, root, f"places_{own.name}")

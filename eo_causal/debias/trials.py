@@ -6,8 +6,10 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pydantic import Field
 
 from eo_causal.core.progress import count
+from eo_causal.core.settings import Settings
 from eo_causal.debias.card import CalibrationCard
 from eo_causal.debias.effect import compare_effects
 from eo_causal.debias.regime import diagnose
@@ -17,6 +19,23 @@ Floats = NDArray[np.float64]
 Assignment = Literal["observed", "randomised"]
 METHODS = ("naive", "lcc", "tweedie", "ppi")
 FEWEST_TRIALS = 3
+
+
+class TrialSettings(Settings):
+    """A trial whose outcome is read from a map."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$", description="how it is called in the results")
+    treatment: str = Field(default="treatment", description="column of 0 and 1")
+    cluster: str | None = Field(
+        default=None, description="label column of what was treated as a whole"
+    )
+    pilot: str | None = Field(
+        default=None, description="column of measured outcomes, empty where there is none"
+    )
+    assignment: Assignment = "observed"
+    assume: Literal["R1", "R2"] | None = Field(
+        default=None, description="regime to be taken as given; recorded as an assumption"
+    )
 
 
 @dataclass(frozen=True)
@@ -59,7 +78,7 @@ def trial_effects(
     cluster: str | None,
     groups: pd.DataFrame | None,
     card: CalibrationCard,
-    threshold: float,
+    threshold: float | None,
     assignment: Assignment,
     assume: Literal["R1", "R2"] | None,
     *,
@@ -71,7 +90,8 @@ def trial_effects(
     ----------
     name : str
     cells : DataFrame
-        ``unit_id``, a column a model of the card (``fold_0``, ...), ``dissimilarity``; one row a place.
+        ``unit_id``, a column a model of the card (``fold_0``, ...), and ``dissimilarity`` or, without a
+        threshold, ``inside`` (0 or 1); one row a place.
     trial : DataFrame
         ``unit_id`` and the columns named below, in the order of ``cells``.
     treatment : str
@@ -83,7 +103,7 @@ def trial_effects(
     groups : DataFrame or None
         Placebo groups, for observed assignment: ``outcome``, ``prediction``, ``group``.
     card : CalibrationCard
-    threshold : float
+    threshold : float or None
         Dissimilarity up to which a place is inside the area of applicability.
     assignment : str
         ``randomised`` or ``observed``.
@@ -115,7 +135,11 @@ def trial_effects(
         predictions, treated, card, diagnosis, outcome=measured if known.any() else None,
         cluster=codes, units=card.units,
     )  # fmt: skip
-    inside = cells["dissimilarity"].to_numpy() <= threshold
+    inside = (
+        cells["inside"].to_numpy() == 1
+        if threshold is None
+        else cells["dissimilarity"].to_numpy() <= threshold
+    )
     count(places=len(table), places_labelled=int(known.sum()), places_outside=int((~inside).sum()))
     return TrialEffects(
         name, effects, diagnosis.verdict, diagnosis.evidence, diagnosis.table, diagnosis.flags,

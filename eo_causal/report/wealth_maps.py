@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 
 from eo_causal.core.artefacts import sha256_file
 from eo_causal.core.progress import count
+from eo_causal.core.sources import InputFiles
 from eo_causal.debias.card import CalibrationCard, read_card, write_card
 from eo_causal.errors import CoverageError, DataError, IntegrityError
 
 BANDS = ("prediction", "outcome_corrected", "std_error", "area_of_applicability")
 USAGE = "averages only; not for targeting or ranking"
 VALID_FOR = "contrasts in regime R1; see diagnose"
-CARD, FOLDS = "wealth_card.json", "wealth_folds.tif"
+CARD, CARD_CURVES, FOLDS = "wealth_card.json", "wealth_card.nc", "wealth_folds.tif"
 ROWS_AT_ONCE = 256
 
 
@@ -111,6 +112,27 @@ def wealth_at(found: CorrectedMap, places: geopandas.GeoDataFrame) -> pd.DataFra
     count(places_read=len(table), places_outside_applicability=int((table["inside"] == 0).sum()))
     table.insert(0, "unit_id", places["unit_id"].to_numpy())
     return table.drop(columns="std_error")
+
+
+def read_map_card(files: InputFiles) -> CalibrationCard:
+    """The card of a map whose files (map, folds, card) are given, once all are those it names."""
+    return CorrectedMap.open(_map_of(files)).card
+
+
+def map_at(files: InputFiles, places: geopandas.GeoDataFrame) -> pd.DataFrame:
+    """:func:`wealth_at` of the map among the files."""
+    return wealth_at(CorrectedMap.open(_map_of(files)), places)
+
+
+def _map_of(files: InputFiles) -> Path:
+    return next(
+        Path(name) for name in files.paths if Path(name).name not in (FOLDS, CARD, CARD_CURVES)
+    )
+
+
+def map_files(path: Path) -> list[Path]:
+    """The files that belong to a map."""
+    return [path, *(path.with_name(name) for name in (FOLDS, CARD, CARD_CURVES))]
 
 
 def write_wealth_map(

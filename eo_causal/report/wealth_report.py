@@ -194,7 +194,7 @@ def wealth_results(study: WealthStudy, units: str, facts: dict[str, Any]) -> dic
             "evidence": {trial.name: trial.evidence for trial in study.trials},
             "corrector": study.card.method,
         },
-        "trials": [_trial(trial, study.truth, units) for trial in study.trials],
+        "trials": [trial_results(trial, study.truth, units) for trial in study.trials],
         "summary": {row["method"]: {"slope": row["slope"], "mae": row["mae"], "n": row["n"]}
                     for row in plain_rows(study.summary)},
         "map": facts | {"units": units, "flags": list(study.card.flags)},
@@ -202,7 +202,7 @@ def wealth_results(study: WealthStudy, units: str, facts: dict[str, Any]) -> dic
     }  # fmt: skip
 
 
-def _trial(trial: TrialEffects, truth: dict[str, Any] | None, units: str) -> dict[str, Any]:
+def trial_results(trial: TrialEffects, truth: dict[str, Any] | None, units: str) -> dict[str, Any]:
     found: dict[str, Any] = {
         "name": trial.name, "n": trial.n, "n_treated": trial.n_treated, "n_pilot": trial.n_pilot,
         "verdict": trial.verdict, "share_inside": trial.share_inside, "flags": list(trial.flags),
@@ -229,24 +229,40 @@ def headline(study: WealthStudy, units: str) -> list[str]:
         f" on the map are {blocks['slope']:.2f} of the true ones, so that effects which reach the image"
         f" through {study.outcome_name} come out too small by 1 − {blocks['slope']:.2f}."
     ]
-    for trial in study.trials:
-        rows = trial.effects.set_index("method")
-        naive, best = rows.loc["naive"], trial.effects[trial.effects["recommended"]]
-        text = (
-            f"{trial.name.replace('_', ' ').capitalize()}: {VERDICTS[trial.verdict]}. The map's own contrast"
-            f" is {show_number(naive['estimate'])} {units}"
-        )
-        if len(best) and best["method"].iloc[0] != "naive":
-            row = best.iloc[0]
-            value = "" if not np.isfinite(row["estimate"]) else f"{show_number(row['estimate'])} "
-            text += (
-                f", recommended {value}({show_number(row['lower'])} to {show_number(row['upper'])})"
-            )
-        else:
-            text += f" ({show_number(naive['lower'])} to {show_number(naive['upper'])})"
-        truth = (study.truth or {}).get("trials", {}).get(trial.name)
-        sentences.append(text + (f"; the truth is {show_number(truth)}." if truth else "."))
+    known = (study.truth or {}).get("trials", {})
+    sentences += [trial_sentence(trial, units, known.get(trial.name)) for trial in study.trials]
     return sentences
+
+
+def trial_sentence(trial: TrialEffects, units: str, truth: float | None) -> str:
+    """The verdict and the recommended effect of a trial."""
+    naive = trial.effects.set_index("method").loc["naive"]
+    best = trial.effects[trial.effects["recommended"]]
+    text = (
+        f"{trial.name.replace('_', ' ').capitalize()}: {VERDICTS[trial.verdict]}. The map's own contrast is"
+        f" {show_number(naive['estimate'])} {units}"
+    )
+    if len(best) and best["method"].iloc[0] != "naive":
+        row = best.iloc[0]
+        value = "" if not np.isfinite(row["estimate"]) else f"{show_number(row['estimate'])} "
+        text += f", recommended {value}({show_number(row['lower'])} to {show_number(row['upper'])})"
+    else:
+        text += f" ({show_number(naive['lower'])} to {show_number(naive['upper'])})"
+    return text + ("." if truth is None else f"; the truth is {show_number(truth)}.")
+
+
+def trial_blocks(trial: TrialEffects) -> list[Block]:
+    """The verdict of a trial with its evidence, and its effects."""
+    decided = trial.verdict in ("none", "lcc", "tweedie")
+    said = f"{trial.name.replace('_', ' ')}: {VERDICTS[trial.verdict]}"
+    caption = (
+        f"{trial.n} places, {trial.n_treated} treated, {trial.n_pilot} measured;"
+        f" {trial.share_inside:.0%} like the survey"
+    )
+    return [
+        Callout("info" if decided else "warning", said, trial.evidence),
+        Table(trial.effects, caption),
+    ]
 
 
 def _numbers(study: WealthStudy, facts: dict[str, Any]) -> list[KeyNumber]:
@@ -267,16 +283,7 @@ def _sections(
     def shown(name: str, caption: str) -> list[Block]:
         return [Picture(pictures[name], caption)] if name in pictures else []
 
-    trials: list[Block] = []
-    for trial in study.trials:
-        level = "info" if trial.verdict in ("none", "lcc", "tweedie") else "warning"
-        said = f"{trial.name.replace('_', ' ')}: {VERDICTS[trial.verdict]}"
-        trials.append(Callout(level, said, trial.evidence))  # type: ignore[arg-type]
-        caption = (
-            f"{trial.n} places, {trial.n_treated} treated, {trial.n_pilot} measured;"
-            f" {trial.share_inside:.0%} like the survey"
-        )
-        trials.append(Table(trial.effects, caption))
+    trials = [block for trial in study.trials for block in trial_blocks(trial)]
     card = study.card.folds[["fold", "n", "r2", "slope", "inverse_slope", "held_out_rms_lcc",
                              "held_out_rms_tweedie"]]  # fmt: skip
     return [
