@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import signal
 import sys
 import tempfile
@@ -204,6 +205,40 @@ def freeze(config: ConfigArgument, sets: SetOption = None) -> None:
         )  # fmt: skip
     path = freeze_design(prepared.design, prepared.registry)
     typer.echo(f"Wrote {path}, hash {design_hash(prepared.design)}")
+
+
+@app.command()
+def trial(
+    wealth_map: Annotated[Path, typer.Option("--map", help="wealth.tif with its card beside it")],
+    units: Annotated[Path, typer.Option(help="places of the trial: CSV, GeoJSON, GeoPackage")],
+    treatment: Annotated[str, typer.Option(help="column of 0 and 1")] = "treatment",
+    pilot: Annotated[
+        str | None, typer.Option(help="column of measured outcomes, empty where there is none")
+    ] = None,
+    cluster: Annotated[
+        str | None, typer.Option(help="column of what was treated as a whole")
+    ] = None,
+    randomised: Annotated[bool, typer.Option(help="treatment was assigned at random")] = False,
+    out: OutOption = None,
+) -> None:
+    """Effects of a trial whose outcome is read from a wealth map, with and without correction."""
+    import yaml
+
+    name = re.sub(r"[^a-z0-9_]", "_", units.stem.lower()).lstrip("_0123456789") or "trial"
+    numbers = [treatment, *([pilot] if pilot else [])]
+    config = {
+        "pipeline": "map_trials",
+        "data": {"map": str(wealth_map)},
+        "trials": [{
+            "name": name, "treatment": treatment, "pilot": pilot, "cluster": cluster,
+            "assignment": "randomised" if randomised else "observed",
+            "units": {"file": str(units), "numbers": numbers, "labels": [cluster] if cluster else []},
+        }],
+    }  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"trial_{name}.yaml"
+        path.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+        run(str(path), out=out or Path("runs") / f"trial_{name}")
 
 
 @app.command()

@@ -54,7 +54,9 @@ DRIVERS = {
 class MapTrialsReportSettings(Settings):
     """How the report looks."""
 
-    units: str = Field(default="index points", description="what the outcome is measured in")
+    units: str = Field(
+        default="index points", description="of published predictions; a map knows its own"
+    )
     cell_degrees: float = Field(default=0.5, gt=0, description="cells of the maps of predictions")
 
 
@@ -95,8 +97,8 @@ def write_map_trials_report(
     study: MapTrialsStudy, settings: MapTrialsReportSettings, *, folder: Path
 ) -> None:
     """Write every output below ``folder``."""
-    answer = headline(study, settings.units)
-    write_results(folder, map_trials_results(study, settings.units) | {"headline": answer})
+    answer = headline(study, study.card.units)
+    write_results(folder, map_trials_results(study, study.card.units) | {"headline": answer})
     pictures: dict[str, Path] = {}
     if study.trials:
         table = pd.concat([t.effects.assign(trial=t.name) for t in study.trials], ignore_index=True)
