@@ -11,6 +11,7 @@ CONFIGS = ROOT / "configs"
 DEMO = CONFIGS / "demo" / "water_clarity.yaml"
 CONFOUNDING = CONFIGS / "demo" / "image_confounding.yaml"
 PROGRAMME = CONFIGS / "demo" / "rct_heterogeneity.yaml"
+WEALTH = CONFIGS / "demo" / "wealth_map.yaml"
 EMBED = CONFIGS / "demo" / "chips_and_embeddings.yaml"
 
 

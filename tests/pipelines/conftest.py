@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from commands import CONFOUNDING, DEMO, EMBED, PROGRAMME, command
+from commands import CONFOUNDING, DEMO, EMBED, PROGRAMME, WEALTH, command
 
 
 @pytest.fixture(scope="session")
@@ -38,5 +38,14 @@ def programme_run(tmp_path_factory) -> Path:
     """Run folder of the undisturbed demo of a programme with effects that differ."""
     folder = tmp_path_factory.mktemp("programme")
     done = command("run", PROGRAMME, "--out", folder / "run", folder=folder)
+    assert done.code == 0, done.err
+    return folder / "run"
+
+
+@pytest.fixture(scope="session")
+def wealth_run(tmp_path_factory) -> Path:
+    """Run folder of the undisturbed demo of a wealth map."""
+    folder = tmp_path_factory.mktemp("wealth")
+    done = command("run", WEALTH, "--out", folder / "run", folder=folder)
     assert done.code == 0, done.err
     return folder / "run"
