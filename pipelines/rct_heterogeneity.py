@@ -26,6 +26,8 @@ from eo_causal.encode.joint import JointSettings, cross_fit_network, cross_fit_s
 from eo_causal.encode.settings import EncoderName, EncoderSettings
 from eo_causal.encode.store import FoldFeatures, embed_chips, embed_elsewhere
 from eo_causal.estimate.arms import IMAGE, TABULAR, WITH_TABULAR, AteSettings, estimate_ate
+from eo_causal.estimate.cluster_study import cluster_study
+from eo_causal.estimate.clusters import ClusterSettings
 from eo_causal.estimate.covariates import CovariateSettings, study_units
 from eo_causal.estimate.drivers import explain_effects
 from eo_causal.estimate.effect_fits import NETWORK, NetworkPredictions
@@ -123,6 +125,9 @@ class Config(CausalConfig):
     folds: FoldSettings = FoldSettings()
     estimate: AteSettings = AteSettings(randomised=True)
     heterogeneity: HeterogeneitySettings = HeterogeneitySettings()
+    clusters: ClusterSettings | None = Field(
+        default=None, description="sort images into clusters of like effect"
+    )
     land_cover: LandCoverClasses | None = None
     transport: TransportSettings | None = None
     audit: AuditSettings
@@ -206,6 +211,11 @@ def run(config: Config, stage: Stages) -> None:
     elsewhere = _elsewhere(config, chips, units, folds, footprint, stage, root)
 
     arm = f"{IMAGE}{config.encoder}"
+    clusters = None
+    if config.clusters is not None:
+        clusters = stage(
+            "clusters", cluster_study, units, folds, embedding, ate, arm, config.clusters
+        )
     audits = {
         "leakage": (dates,),
         "spatial": stage("spatial", spatial_audits, units, ate.nuisance, None, arm,
@@ -227,8 +237,9 @@ def run(config: Config, stage: Stages) -> None:
         treatment_name=config.study.treatment, outcome_name=config.study.outcome, units=units,
         chips=chips, failures=chip_set.failures, ate=ate, result=found, ranking=config.ranking,
         cate=ranking, drivers=drivers, land_cover=config.land_cover, shares=shares,
-        elsewhere=elsewhere, network=network, audits=audits, design=stage.design, truth=truth,
-        ledger=stage.ledger(), warnings=stage.warnings(), provenance=provenance(config, stage),
+        elsewhere=elsewhere, network=network, clusters=clusters, audits=audits,
+        design=stage.design, truth=truth, ledger=stage.ledger(), warnings=stage.warnings(),
+        provenance=provenance(config, stage),
         config_text=study_yaml(config),
     )  # fmt: skip
     stage("report", write_heterogeneity_report, study, config.report)

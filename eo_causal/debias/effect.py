@@ -187,7 +187,6 @@ def corrected_effect(
     """
     trial = _checked(prediction, treatment, weight, fold, cluster)
     estimator = estimator or DifferenceInMeans()
-    flags = _flags(trial, calibration, method)
     values = _corrected(method, trial, calibration)
     estimate = estimator(values, trial.treatment, trial.weight)
     fixed = mean_std_error(
@@ -208,7 +207,7 @@ def corrected_effect(
         estimate, error, interval(estimate, error, level, trial.n_clusters), level, label,
         len(trial.treatment), units=units, p_value=p_value(estimate, tested, trial.n_clusters),
     )  # fmt: skip
-    return CorrectedEffect(effect, fixed, flags)
+    return CorrectedEffect(effect, fixed, _flags(trial, calibration, method))
 
 
 def joint_effect(
@@ -474,15 +473,15 @@ def _models(
     method: str, trial: _Trial, pairs: pd.DataFrame, settings: CardSettings
 ) -> list[tuple[Any, NDArray[np.intp], NDArray[np.intp], Any]]:
     """For each model: its pairs, their rows, its rows in the trial, and a fitted Tweedie or None."""
-    if (trial.fold is None) != ("fold" not in pairs) and "fold" in pairs:
+    if (trial.fold is None) == ("fold" in pairs):
         raise DataError(
-            "Pairs have folds and the trial has none. Say which model made predictions."
+            "Either the trial or the pairs have no fold. Say in both which model made predictions."
         )
     own = np.zeros(len(pairs), dtype=int) if trial.fold is None else pairs["fold"].to_numpy()
     fold = np.zeros(len(trial.treatment), dtype=int) if trial.fold is None else trial.fold
-    absent = set(np.unique(fold)) - set(np.unique(own))
+    absent = np.setdiff1d(fold, own).tolist()
     if absent:
-        raise DataError(f"No calibration pairs for the folds {sorted(absent)}. Add pairs of them.")
+        raise DataError(f"No calibration pairs for the folds {absent}. Add pairs of them.")
     found = []
     for label in np.unique(fold):
         rows = np.flatnonzero(own == label)

@@ -15,8 +15,10 @@ from eo_causal.core.settings import Settings
 from eo_causal.core.units import StudyUnits
 from eo_causal.encode.network_fit import NetworkFit
 from eo_causal.estimate.arms import AteResult
+from eo_causal.estimate.cluster_study import ClusterStudy
 from eo_causal.estimate.drivers import Drivers
 from eo_causal.estimate.heterogeneity import HeterogeneityResult
+from eo_causal.estimate.heterogeneity_grid import choices_summary
 from eo_causal.ingest.class_shares import LandCoverClasses
 from eo_causal.report.audit_section import audit_results, branded, registration_callouts
 from eo_causal.report.confounding_report import ate_results
@@ -27,6 +29,7 @@ from eo_causal.report.maps import rasterised, write_cog
 from eo_causal.report.results import plain_rows, write_results
 from eo_causal.report.tables import write_table
 
+FEWEST_RANKINGS = 4
 MAP_NOTE = (
     "Effects carried from a trial by images. Cells without a value look unlike the trial, so that it"
     " cannot speak of them. A prediction for an average, not for one place."
@@ -104,6 +107,7 @@ class HeterogeneityStudy:
     elsewhere : dict
         Encoder -> effects outside the trial; the last one is in the headline.
     network : NetworkFit or None
+    clusters : ClusterStudy or None
     audits : dict
         Line of the audit block -> its audits.
     design, truth, ledger, warnings, provenance, config_text
@@ -126,6 +130,7 @@ class HeterogeneityStudy:
     shares: pd.DataFrame | None
     elsewhere: dict[str, Elsewhere]
     network: NetworkFit | None
+    clusters: ClusterStudy | None
     audits: dict[str, tuple[AuditReport, ...]]
     design: dict[str, Any]
     truth: dict[str, Any] | None
@@ -143,6 +148,14 @@ class HeterogeneityStudy:
     def groups(self) -> pd.DataFrame:
         """Effects by group of predicted effect, of the headline."""
         return self.own(self.result.groups)
+
+    @property
+    def choices(self) -> pd.DataFrame:
+        """What images, covariates and learners add to the tested ratio; no rows for few rankings."""
+        if len(self.result.rates) < 2 * FEWEST_RANKINGS:
+            return pd.DataFrame()
+        found = choices_summary(self.result.rates)
+        return found[["metric", "choice", "level", "baseline", "n", "estimate"]]
 
     @property
     def headline_elsewhere(self) -> Elsewhere:
@@ -335,8 +348,13 @@ def _tables(study: HeterogeneityStudy) -> dict[str, pd.DataFrame]:
         "comparisons": found.comparisons, "effects": study.ate.effects, "arms": study.ate.arms,
         "drivers": drivers.components, "land_cover_effects": drivers.land_cover,
         "land_cover_dominant": drivers.dominant, "composition": drivers.composition,
-        "correlations": drivers.correlations, "audit": study.block,
+        "correlations": drivers.correlations, "audit": study.block, "design_choices": study.choices,
     }  # fmt: skip
+    if study.clusters is not None:
+        tables |= {
+            "clusters": study.clusters.clusters, "cluster_candidates": study.clusters.candidates,
+            "cluster_memberships": study.clusters.memberships,
+        }  # fmt: skip
     if study.shares is not None:
         tables["land_cover_shares"] = study.shares
     for name, each in study.elsewhere.items():

@@ -180,6 +180,8 @@ def _rankings(study: Any) -> list[Block]:
     blocks: list[Block] = [
         Table(rates, "Tests of every ranking: models learn on some folds and rank the next. p_adjusted"
               " counts the rankings tried (Holm)"),
+        *([Table(study.choices, "What each choice adds to the ratio, least squares over the rankings; they"
+                 " share their data, so there are no errors")] if len(study.choices) else []),
         Table(study.own(found.calibration), "Calibration of the headline: 1 is ideal; a slope of 0"
               " means that predicted differences are noise"),
         Table(study.groups, "Groups by predicted effect, 1 = smallest"),
@@ -206,6 +208,16 @@ def _drivers(study: Any, drivers: Any) -> list[Block]:
         ]
     if len(drivers.correlations):
         blocks.append(Table(drivers.correlations, "Rank correlation with the predicted effect"))
+    if study.clusters is not None:
+        sure = study.clusters.sure_share
+        blocks += [
+            Table(
+                study.clusters.clusters,
+                f"Clusters of images by effect (mixture model; {sure:.0%} of the"
+                f" memberships are certain; implied average {show_number(study.clusters.implied.estimate)})",
+            ),
+            Table(study.clusters.candidates, "Held-out likelihood by number of clusters"),
+        ]
     if study.network is not None:
         blocks += network_blocks(study.network)
     return blocks

@@ -48,7 +48,12 @@ def test_the_embedding_is_that_of_the_network_in_the_file(random_chips, trained)
     network, where = trained
     chips = random_chips(n_units=3, size=64)
     settings = ImageSettings(
-        name="resnet18", input_size=64, normalise="none", pooling="mean", **where
+        name="resnet18",
+        input_size=64,
+        normalise="none",
+        pooling="mean",
+        precision="float32",
+        **where,
     )
     encoder = ImageEncoder(settings).fit(chips)
     network.fc = torch.nn.Identity()
@@ -138,8 +143,8 @@ def test_bfloat16_points_the_same_way(random_chips, encoder):
 def test_imagenet_constants_apply_to_values_in_the_stated_range(random_chips, encoder):
     chips = random_chips(n_units=2, size=64)
     bright = chips.copy(data=(chips.values * 255).astype(np.float32))
-    first = encoder(normalise="imagenet").fit(chips)
-    scaled = encoder(normalise="imagenet", value_range=(0, 255)).fit(bright)
+    first = encoder(normalise="imagenet", precision="float32").fit(chips)
+    scaled = encoder(normalise="imagenet", precision="float32", value_range=(0, 255)).fit(bright)
     np.testing.assert_allclose(
         embed(chips, first).values, embed(bright, scaled).values, rtol=1e-3, atol=1e-4
     )

@@ -102,7 +102,8 @@ def study():
         units=units, chips=chips, failures=pd.DataFrame(columns=["item_id"]), ate=ate, result=found,
         ranking=("image:sequence", "dr"), cate=cate,
         drivers=explain_effects(units, cate, trial, shares, 4, 0.95), land_cover=None, shares=shares,
-        elsewhere={"sequence": Elsewhere(where, carried.places, carried.areas, 400.0)}, network=None,
+        elsewhere={"sequence": Elsewhere(where, carried.places, carried.areas, 400.0)},
+        network=None, clusters=None,
         audits={"registration": (registration,)},
         design={
             "hash": "0" * 64, "strategy": "rct", "estimand": {"quantity": "ATE", "population": "all"},
