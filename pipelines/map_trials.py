@@ -64,6 +64,8 @@ class Config(PipelineConfig):
 
     @model_validator(mode="after")
     def _trials_of_the_source(self) -> "Config":
+        if self.mode == "paper":
+            raise ValueError("mode: paper is not offered here; see one_map_many_trials")
         if self.data.map is not None and (not self.trials or self.pseudo_trials):
             raise ValueError("a map needs `trials`, and makes no `pseudo_trials`")
         if self.data.predictions is not None and (self.trials or self.pseudo_trials is None):

@@ -153,6 +153,10 @@ class Config(CausalConfig):
     def _is_a_trial(self) -> "Config":
         if not self.estimate.randomised:
             raise ValueError("estimate.randomised must be true: this pipeline reads trials")
+        if self.mode == "paper":
+            raise ValueError(
+                "mode: paper is not offered: the publication's ranking has no valid test"
+            )
         if self.design.strategy != "rct":
             raise ValueError(f"design.strategy is {self.design.strategy}; a trial's is rct")
         if self.folds.n_folds < 3:

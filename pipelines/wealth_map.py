@@ -14,7 +14,7 @@ from eo_causal.audit.study import survey_area
 from eo_causal.core.folds import FoldSettings, make_folds
 from eo_causal.core.units import units_with_images
 from eo_causal.debias.card import CardSettings
-from eo_causal.debias.trials import TrialSettings, summary_of_trials, trial_effects
+from eo_causal.debias.trials import TrialSettings, trial_effects
 from eo_causal.encode.cells import EmbeddedCells
 from eo_causal.encode.settings import EncoderSettings
 from eo_causal.encode.store import embed_chips
@@ -31,6 +31,7 @@ from eo_causal.report.wealth_report import (
     fit_survey_card,
     placebo_groups,
     quality_table,
+    summary_of_study,
     write_wealth_report,
 )
 from eo_causal.run.config import PipelineConfig, study_yaml
@@ -78,6 +79,8 @@ class Config(PipelineConfig):
 
     @model_validator(mode="after")
     def _can_be_mapped(self) -> "Config":
+        if self.mode == "paper":
+            raise ValueError("mode: paper is not offered here; see one_map_many_trials")
         if self.outcome.model != "ridge":
             raise ValueError(
                 "outcome.model: a map needs ridge; trees leave ties and are not stored"
@@ -130,8 +133,7 @@ def run(config: Config, stage: Stages) -> None:
     ]  # fmt: skip
     groups = stage("placebo_groups", placebo_groups, fit, places, config.region)
     trials = tuple(_trial(own, parts, groups, card, area, stage, root) for own in config.trials)
-    known = None if truth is None else truth["trials"]
-    summary = stage("summary", summary_of_trials, trials, known)
+    summary = stage("summary", summary_of_study, trials, truth)
     study = WealthStudy(
         title=config.title or "A wealth map and its trials",
         question=config.question or "What do trials find on one map?",

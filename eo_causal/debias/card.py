@@ -203,6 +203,12 @@ class CalibrationCard:
         row = self.folds.iloc[self._number(fold)]
         return float(row["support_lower"]), float(row["support_upper"])
 
+    @property
+    def mean_support(self) -> tuple[float, float]:
+        """Between which means over all models predictions were calibrated: means of their ends."""
+        ends = self.folds[["support_lower", "support_upper"]].mean()
+        return float(ends.iloc[0]), float(ends.iloc[1])
+
     def _of(self, name: str, number: int) -> NDArray[Any]:
         return self.curves[name].isel(fold=number).to_numpy()
 

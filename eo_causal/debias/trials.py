@@ -104,7 +104,8 @@ def trial_effects(
         Placebo groups, for observed assignment: ``outcome``, ``prediction``, ``group``.
     card : CalibrationCard
     threshold : float or None
-        Dissimilarity up to which a place is inside the area of applicability.
+        Dissimilarity up to which a place is inside the area of applicability, if its mean prediction is
+        within the card's support.
     assignment : str
         ``randomised`` or ``observed``.
     assume : str or None
@@ -135,11 +136,11 @@ def trial_effects(
         predictions, treated, card, diagnosis, outcome=measured if known.any() else None,
         cluster=codes, units=card.units,
     )  # fmt: skip
-    inside = (
-        cells["inside"].to_numpy() == 1
-        if threshold is None
-        else cells["dissimilarity"].to_numpy() <= threshold
-    )
+    if threshold is None:
+        inside = cells["inside"].to_numpy() == 1
+    else:
+        calibrated = table["prediction"].between(*card.mean_support).to_numpy()
+        inside = (cells["dissimilarity"].to_numpy() <= threshold) & calibrated
     count(places=len(table), places_labelled=int(known.sum()), places_outside=int((~inside).sum()))
     return TrialEffects(
         name, effects, diagnosis.verdict, diagnosis.evidence, diagnosis.table, diagnosis.flags,
@@ -161,8 +162,8 @@ def summary_of_trials(
     Returns
     -------
     DataFrame
-        ``method``, ``slope`` (NaN below three trials), ``mae``, ``n``; no rows without truth. Trials of
-        one map share its errors: they are no independent points.
+        ``method``, ``slope`` (NaN below three trials, or of equal truths), ``mae``, ``n``; no rows
+        without truth. Trials of one map share its errors: they are no independent points.
     """
     rows = []
     for method in METHODS if truth else ():
@@ -175,7 +176,8 @@ def summary_of_trials(
         ]
         if pairs:
             true, found = np.array(pairs).T
-            slope = np.polyfit(true, found, 1)[0] if len(true) >= FEWEST_TRIALS else np.nan
+            enough = len(true) >= FEWEST_TRIALS and np.ptp(true) > 0
+            slope = np.polyfit(true, found, 1)[0] if enough else np.nan
             mae = float(np.abs(found - true).mean())
             rows.append({"method": method, "slope": float(slope), "mae": mae, "n": len(true)})
     return pd.DataFrame(rows, columns=["method", "slope", "mae", "n"])

@@ -43,6 +43,7 @@ from eo_causal.report.wealth_report import (
     trial_blocks,
     trial_results,
     trial_sentence,
+    verdict_of_all,
 )
 
 DRIVERS = {
@@ -134,10 +135,9 @@ def map_trials_results(study: MapTrialsStudy, units: str) -> dict[str, Any]:
         "run_id": study.provenance["run_id"], "quality": _quality(study),
     }  # fmt: skip
     if study.pseudo is None:
-        verdicts = list(dict.fromkeys(trial.verdict for trial in study.trials))
         return found | {
             "regime": {
-                "verdict": verdicts[0] if len(verdicts) == 1 else "differs between trials",
+                "verdict": verdict_of_all(study.trials),
                 "evidence": {trial.name: trial.evidence for trial in study.trials},
                 "corrector": study.card.method,
             },

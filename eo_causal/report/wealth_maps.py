@@ -174,7 +174,7 @@ def write_wealth_map(
         "card_sha256": card_sha256, "folds_sha256": sha256_file(folds), "usage": USAGE,
         "flags": json.dumps(list(card.flags)),
     }  # fmt: skip
-    lower, upper = _support(card)
+    lower, upper = card.mean_support
     tally = {"cells": 0, "mapped": 0, "inside": 0, "total": 0.0}
 
     def layers(strip: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -215,14 +215,6 @@ def recalibrated(card: CalibrationCard, predicted: NDArray[np.float64]) -> NDArr
     b = card.folds["recalibration_slope"].to_numpy(dtype=float)
     known = np.isfinite(a) & np.isfinite(b)
     return np.asarray((np.where(known, a, 0.0) + np.where(known, b, 1.0) * predicted).mean(axis=1))
-
-
-def _support(card: CalibrationCard) -> tuple[float, float]:
-    """Between which mean predictions every model was calibrated."""
-    return (
-        float(card.folds["support_lower"].max()),
-        float(card.folds["support_upper"].min()),
-    )
 
 
 def _write(

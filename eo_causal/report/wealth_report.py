@@ -15,7 +15,7 @@ from eo_causal.core.progress import count
 from eo_causal.core.settings import Settings
 from eo_causal.debias.base import FOLDS_OPTIMISTIC, calibration_facts
 from eo_causal.debias.card import CalibrationCard, CardSettings, fit_card
-from eo_causal.debias.trials import TrialEffects
+from eo_causal.debias.trials import TrialEffects, summary_of_trials
 from eo_causal.estimate.outcome import OutcomeFit
 from eo_causal.report.html import (
     Block,
@@ -155,6 +155,21 @@ def placebo_groups(
     })  # fmt: skip
 
 
+def summary_of_study(
+    trials: tuple[TrialEffects, ...], truth: dict[str, Any] | None
+) -> pd.DataFrame:
+    """:func:`~eo_causal.debias.trials.summary_of_trials` of a country with its truth."""
+    return summary_of_trials(trials, None if truth is None else truth["trials"])
+
+
+def verdict_of_all(trials: tuple[TrialEffects, ...]) -> str:
+    """The one verdict of all trials, or that they differ."""
+    verdicts = list(dict.fromkeys(trial.verdict for trial in trials))
+    if not verdicts:
+        return "no trials"
+    return verdicts[0] if len(verdicts) == 1 else "differs between trials"
+
+
 def write_wealth_report(
     study: WealthStudy, settings: WealthReportSettings, *, folder: Path
 ) -> None:
@@ -181,7 +196,6 @@ def write_wealth_report(
 
 def wealth_results(study: WealthStudy, units: str, facts: dict[str, Any]) -> dict[str, Any]:
     """What results.json holds, without the headline."""
-    verdicts = list(dict.fromkeys(trial.verdict for trial in study.trials))
     return {
         "pipeline": study.provenance["pipeline"], "mode": study.provenance["mode"],
         "run_id": study.provenance["run_id"],
@@ -190,7 +204,7 @@ def wealth_results(study: WealthStudy, units: str, facts: dict[str, Any]) -> dic
             for row in plain_rows(study.quality)
         },
         "regime": {
-            "verdict": verdicts[0] if len(verdicts) == 1 else "differs between trials",
+            "verdict": verdict_of_all(study.trials),
             "evidence": {trial.name: trial.evidence for trial in study.trials},
             "corrector": study.card.method,
         },

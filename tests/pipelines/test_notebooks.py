@@ -26,6 +26,7 @@ def test_stored_without_outputs(path):
         ("chips_and_embeddings", "EO_CAUSAL_EMBED_RUN", "embed_run", 2),
         ("image_confounding", "EO_CAUSAL_CONFOUNDING_RUN", "confounding_run", 3),
         ("rct_heterogeneity", "EO_CAUSAL_HETEROGENEITY_RUN", "programme_run", 2),
+        ("wealth_map", "EO_CAUSAL_WEALTH_RUN", "wealth_run", 3),
     ],
 )
 def test_notebooks_run(name, variable, run, n_pictures, request, tmp_path, monkeypatch):

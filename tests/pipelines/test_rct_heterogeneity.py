@@ -28,7 +28,8 @@ TINY = (
 CLOCKS = ("manifest.json", "ledger.jsonl", "config.yaml")
 TABLES = {
     "rates", "rates_by_split", "targeting_curves", "cate", "calibration", "groups", "comparisons",
-    "design_choices", "effects", "arms", "drivers", "land_cover_effects", "land_cover_dominant", "land_cover_shares",
+    "design_choices", "effects", "arms", "drivers", "land_cover_effects", "land_cover_dominant",
+    "land_cover_shares",
     "composition", "correlations", "audit", "applicability", "date_guard", "residual_moran",
     "surrogate_field", "transport_sequence", "areas_sequence", "transport_single_image",
     "areas_single_image",
