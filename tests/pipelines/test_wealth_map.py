@@ -12,7 +12,7 @@ import rasterio
 from commands import WEALTH, command
 
 from eo_causal.core.artefacts import sha256_file
-from eo_causal.debias.card import read_card
+from eo_causal.debias.card_files import read_card
 from eo_causal.errors import ConfigError, IntegrityError
 from eo_causal.report.results import read_schema
 from eo_causal.report.wealth_maps import BANDS, CorrectedMap, recalibrated
