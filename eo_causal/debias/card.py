@@ -3,11 +3,9 @@
 It lies beside the map as JSON and NetCDF, so that any number of trials can be run on one map.
 """
 
-import json
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -16,25 +14,17 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from pydantic import Field
 
-from eo_causal.core.artefacts import sha256_file, sha256_json, write_atomic
+from eo_causal.core.artefacts import sha256_json
 from eo_causal.core.progress import count
 from eo_causal.core.random import generator
 from eo_causal.core.settings import Settings
-from eo_causal.debias.base import (
-    SIGMA_SOURCE_TRAIN,
-    Floats,
-    Pairs,
-    check_lines,
-    check_pairs,
-    check_training,
-    lines,
-    warn_of,
-)
+from eo_causal.debias.base import SIGMA_SOURCE_TRAIN, check_training, warn_of
 from eo_causal.debias.choose import choose_among
 from eo_causal.debias.linear import Recalibrate, affine
+from eo_causal.debias.pairs import Floats, Pairs, check_lines, check_pairs, lines
 from eo_causal.debias.score import Bandwidth, Grid
 from eo_causal.debias.tweedie import Curve, TweedieCorrection
-from eo_causal.errors import DataError, EOCausalWarning, IntegrityError
+from eo_causal.errors import DataError, EOCausalWarning
 
 Method = Literal["lcc", "tweedie"]
 N_REPLICATE_NODES = 512
@@ -330,7 +320,7 @@ def fit_card(
     Raises
     ------
     DataError, DegenerateError
-        As :func:`eo_causal.debias.base.check_pairs`, for every fold; a slope that is not above 0 in a
+        As :func:`eo_causal.debias.pairs.check_pairs`, for every fold; a slope that is not above 0 in a
         resample or a half of a fold's pairs.
     LeakageError
         A model learned from its own calibration pairs.
@@ -382,75 +372,6 @@ def fit_card(
         sha256_json(sorted(ids)), training,
         sha256_json(sorted(zip(ids, folds.tolist(), strict=True))), None, tuple(dict.fromkeys(flags)),
     )  # fmt: skip
-
-
-def write_card(card: CalibrationCard, path: Path) -> str:
-    """Write ``path`` (JSON) and, beside it, the curves (NetCDF); returns the card's SHA-256.
-
-    The hash covers all values and the NetCDF file; it goes into the tags of the map.
-    """
-    curves = path.with_suffix(".nc")
-    temporary = curves.with_name(f".{curves.name}.tmp")
-    card.curves.to_netcdf(temporary, engine="netcdf4")
-    temporary.replace(curves)
-    content: dict[str, Any] = {
-        field.name: getattr(card, field.name) for field in fields(card) if field.name != "curves"
-    }
-    content |= {
-        "settings": card.settings.model_dump(mode="json"),
-        "folds": card.folds.to_dict(orient="list"),
-        "choice": card.choice.to_dict(orient="list"),
-        "flags": list(card.flags),
-        "curves": curves.name,
-        "curves_sha256": sha256_file(curves),
-    }
-    digest = sha256_json(content)
-    text = json.dumps({**content, "sha256": digest}, indent=1, allow_nan=False)
-    write_atomic(path, text.encode())
-    return digest
-
-
-def read_card(path: Path, sha256: str | None = None) -> CalibrationCard:
-    """Read what :func:`write_card` wrote.
-
-    Parameters
-    ----------
-    path : Path
-        The JSON file.
-    sha256 : str, optional
-        The hash that the map names.
-
-    Raises
-    ------
-    IntegrityError
-        The card, or its curves, are not as they were written, or not those of the map.
-    """
-    try:
-        content = json.loads(path.read_text())
-        digest = content.pop("sha256")
-        curves = path.with_name(Path(content.pop("curves")).name)
-        named = {**content, "curves": curves.name}
-        intact = sha256_json(named) == digest and sha256 in (None, digest)
-        intact = intact and sha256_file(curves) == content.pop("curves_sha256")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise IntegrityError(
-            f"{path}: not a readable calibration card ({error}). Write it again.", path=str(path)
-        ) from error
-    if not intact:
-        raise IntegrityError(
-            f"{path}: the card or its curves are not what was written with the map. Take the card that"
-            " belongs to the map.",
-            path=str(path),
-        )
-    with xr.open_dataset(curves, engine="netcdf4") as dataset:
-        loaded = dataset.load()
-    content |= {
-        "settings": CardSettings(**content["settings"]),
-        "folds": pd.DataFrame(content["folds"]),
-        "choice": pd.DataFrame(content["choice"]),
-        "flags": tuple(content["flags"]),
-    }
-    return CalibrationCard(curves=loaded, **content)
 
 
 def _checked_part(pairs: Pairs, rows: NDArray[np.bool_], min_calibration: int) -> Pairs:

@@ -10,19 +10,9 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from eo_causal.core.random import generator
-from eo_causal.debias.base import (
-    SMALL_CALIBRATION_SAMPLE,
-    TIES,
-    WEAK_SLOPE,
-    Floats,
-    Pairs,
-    check_lines,
-    check_pairs,
-    facts_of,
-    lines,
-    quantiles,
-)
+from eo_causal.debias.base import SMALL_CALIBRATION_SAMPLE, TIES, WEAK_SLOPE, facts_of, quantiles
 from eo_causal.debias.linear import affine
+from eo_causal.debias.pairs import Floats, Pairs, check_lines, check_pairs, lines
 from eo_causal.debias.tweedie import TweedieCorrection
 
 METHODS = ("naive", "lcc", "tweedie")
@@ -85,7 +75,7 @@ def choose_corrector(
     Raises
     ------
     DataError, DegenerateError
-        As :func:`eo_causal.debias.base.check_pairs`, for the pairs or for a half of them.
+        As :func:`eo_causal.debias.pairs.check_pairs`, for the pairs or for a half of them.
     """
     pairs = check_pairs(truth, prediction, weight, cluster, min_calibration)
     return choose_among([pairs], tweedie or TweedieCorrection(), seed=seed)

@@ -62,7 +62,7 @@ class LinearCalibration:
         Raises
         ------
         DataError, DegenerateError
-            As :func:`eo_causal.debias.base.check_pairs`.
+            As :func:`eo_causal.debias.pairs.check_pairs`.
         """
         facts = calibration_facts(truth, prediction, weight, cluster, self.min_calibration)
         self.facts_: CalibrationFacts = facts
@@ -116,7 +116,7 @@ class Recalibration:
         Raises
         ------
         DataError, DegenerateError
-            As :func:`eo_causal.debias.base.check_pairs`.
+            As :func:`eo_causal.debias.pairs.check_pairs`.
         """
         facts = calibration_facts(truth, prediction, weight, cluster, self.min_calibration)
         self.facts_: CalibrationFacts = facts

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from eo_causal.core.effect import Effect
 from eo_causal.core.variance import interval, p_value
-from eo_causal.debias.base import Floats
+from eo_causal.debias.pairs import Floats
 from eo_causal.errors import DataError
 
 

@@ -9,7 +9,8 @@ from typing import Literal
 
 import numpy as np
 
-from eo_causal.debias.base import Floats, quantiles
+from eo_causal.debias.base import quantiles
+from eo_causal.debias.pairs import Floats
 from eo_causal.errors import DegenerateError
 
 Bandwidth = Literal["robust_silverman", "scott", "gaussian"]

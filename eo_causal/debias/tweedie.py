@@ -11,17 +11,9 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from eo_causal.debias.base import (
-    ZERO_SIGMA_IDENTITY,
-    CalibrationFacts,
-    Floats,
-    Lines,
-    Pairs,
-    check_pairs,
-    facts_of,
-    lines,
-)
+from eo_causal.debias.base import ZERO_SIGMA_IDENTITY, CalibrationFacts, facts_of
 from eo_causal.debias.linear import Recalibrate, as_float, is_recalibrated
+from eo_causal.debias.pairs import Floats, Lines, Pairs, check_pairs, lines
 from eo_causal.debias.score import (
     Bandwidth,
     Grid,
@@ -153,7 +145,7 @@ class TweedieCorrection:
         Raises
         ------
         DataError, DegenerateError
-            As :func:`eo_causal.debias.base.check_pairs`; ``sigma`` below 0; no usable score.
+            As :func:`eo_causal.debias.pairs.check_pairs`; ``sigma`` below 0; no usable score.
         """
         return self.fit_pairs(check_pairs(truth, prediction, weight, cluster, self.min_calibration))
 

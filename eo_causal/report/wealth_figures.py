@@ -16,6 +16,7 @@ from eo_causal.report.figures import (
     new_figure,
     save_figure,
 )
+from eo_causal.report.wealth_maps import map_overview
 
 METHODS = {
     "naive": (INK, "naive"), "recalibrated": ("#8a6d1d", "recalibrated"), "lcc": (BLUE, "linear"),
@@ -89,15 +90,8 @@ def quality_figure(predictions: pd.DataFrame, choice: pd.DataFrame) -> Any:
 
 def map_figure(path: Path, outcome_name: str) -> Any:
     """The prediction of every cell, hatched outside the area of applicability."""
-    import rasterio
-
-    with rasterio.open(path) as source:
-        step = max(1, -(-max(source.shape) // MOST_PIXELS))
-        shape = (-(-source.height // step), -(-source.width // step))
-        values = source.read(1, out_shape=shape)
-        inside = source.read(4, out_shape=shape)
-        west, south, east, north = source.bounds
-        metres = source.crs.is_projected
+    bands, (west, south, east, north), metres = map_overview(path, MOST_PIXELS)
+    values, inside = bands[0], bands[3]
     scale = 1000 if metres else 1
     figure = new_figure(8.0, 8.0 * (north - south) / (east - west) * 0.8 + 0.8)
     axis = figure.subplots()

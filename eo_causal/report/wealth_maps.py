@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from eo_causal.core.artefacts import sha256_file
 from eo_causal.core.progress import count
 from eo_causal.core.sources import InputFiles
-from eo_causal.debias.card import CalibrationCard, read_card, write_card
+from eo_causal.debias.card import CalibrationCard
+from eo_causal.debias.card_files import read_card, write_card
 from eo_causal.errors import CoverageError, DataError, IntegrityError
 
 BANDS = ("prediction", "outcome_corrected", "std_error", "area_of_applicability")
@@ -112,6 +113,18 @@ def wealth_at(found: CorrectedMap, places: geopandas.GeoDataFrame) -> pd.DataFra
     count(places_read=len(table), places_outside_applicability=int((table["inside"] == 0).sum()))
     table.insert(0, "unit_id", places["unit_id"].to_numpy())
     return table.drop(columns="std_error")
+
+
+def map_overview(
+    path: Path, most_pixels: int
+) -> tuple[NDArray[np.float32], tuple[float, float, float, float], bool]:
+    """Bands (band, y, x) thinned to ``most_pixels`` a side; west, south, east, north; whether in metres."""
+    import rasterio
+
+    with rasterio.open(path) as source:
+        step = max(1, -(-max(source.shape) // most_pixels))
+        shape = (source.count, -(-source.height // step), -(-source.width // step))
+        return source.read(out_shape=shape), tuple(source.bounds), source.crs.is_projected
 
 
 def read_map_card(files: InputFiles) -> CalibrationCard:

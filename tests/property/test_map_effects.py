@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 
 from eo_causal.debias.card import CardSettings, fit_card
-from eo_causal.debias.effect import corrected_effect, joint_effect
+from eo_causal.debias.effect import corrected_effect
+from eo_causal.debias.joint import joint_effect
 from eo_causal.debias.linear import LinearCalibration
-from eo_causal.debias.regime import between_group_slope, diagnose, differential_error
+from eo_causal.debias.pilot import differential_error
+from eo_causal.debias.placebo_groups import between_group_slope
+from eo_causal.debias.regime import diagnose
 from eo_causal.errors import EOCausalWarning
 from eo_causal.simulate import predictions
 

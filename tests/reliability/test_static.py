@@ -24,7 +24,7 @@ MAY_OPEN = {
     "eo_causal/core/storage.py": "the package's own checksummed stores",
     "eo_causal/report/impact_report.py": "writes posterior.nc",
     "eo_causal/report/wealth_maps.py": "the maps it wrote, with their hashes",
-    "eo_causal/debias/card.py": "calibration cards, with their hashes",
+    "eo_causal/debias/card_files.py": "calibration cards, with their hashes",
     "eo_causal/simulate/scene_files.py": "writes simulated scenes",
     "eo_causal/simulate/programme.py": "writes a simulated map of land cover",
 }

@@ -5,16 +5,9 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
-import statsmodels.api as sm
 
 from eo_causal.debias.card import CardSettings, fit_card
-from eo_causal.debias.effect import (
-    DifferenceInMeans,
-    RegressionCoefficient,
-    compare_effects,
-    corrected_effect,
-    joint_effect,
-)
+from eo_causal.debias.effect import compare_effects, corrected_effect
 from eo_causal.debias.linear import LinearCalibration
 from eo_causal.debias.regime import Diagnosis
 from eo_causal.errors import DataError, EOCausalWarning
@@ -50,44 +43,6 @@ def folded():
 
 def verdict(name, corrector="lcc"):
     return Diagnosis(name, "", pd.DataFrame(), (), corrector)
-
-
-def test_a_difference_in_means_is_that_of_hand():
-    estimator, weight = DifferenceInMeans(), np.array([1.0, 3, 1, 1])
-    outcome, treatment = np.array([1.0, 5, 2, 4]), np.array([1.0, 1, 0, 0])
-    assert estimator(outcome, treatment, np.ones(4)) == 0
-    assert estimator(outcome, treatment, weight) == 1  # (1 + 15) / 4 - 3
-    influence = estimator.influence(outcome, treatment, weight)
-    # 4 w A (y - mean) / sum w A: 4 (1 - 4) / 4, 4 3 (5 - 4) / 4; -4 (2 - 3) / 2, ...
-    np.testing.assert_allclose(influence, [-3, 3, 2, -2])
-
-
-@pytest.mark.parametrize("weighted", [False, True])
-def test_a_regression_coefficient_is_that_of_statsmodels(weighted):
-    random = np.random.default_rng(0)
-    covariates = random.normal(size=(300, 2))
-    treatment = (random.random(300) < 0.3 + 0.4 * (covariates[:, 0] > 0)).astype(float)
-    outcome = covariates @ [1, -1] + treatment + random.normal(size=300)
-    weight = random.uniform(0.5, 2, 300) if weighted else np.ones(300)
-    estimator = RegressionCoefficient(covariates)
-    design = np.column_stack([np.ones(300), treatment, covariates])
-    fit = sm.WLS(outcome, design, weights=weight).fit(cov_type="HC0")
-    assert estimator(outcome, treatment, weight) == pytest.approx(fit.params[1])
-    influence = estimator.influence(outcome, treatment, weight)
-    assert influence.mean() == pytest.approx(0, abs=1e-12)
-    assert np.sqrt((influence**2).sum()) / 300 == pytest.approx(fit.bse[1])
-
-
-@pytest.mark.parametrize(
-    "estimator", [DifferenceInMeans(), RegressionCoefficient(np.arange(6) % 4)]
-)
-def test_a_weight_of_two_counts_a_unit_twice(estimator):
-    outcome, treatment = np.array([1.0, 5, 2, 4, 0, 7]), np.array([1.0, 1, 0, 0, 1, 0])
-    once = estimator(outcome, treatment, np.array([2.0, 1, 1, 0, 1, 1]))
-    rows = [0, 0, 1, 2, 4, 5]
-    if isinstance(estimator, RegressionCoefficient):
-        estimator = RegressionCoefficient((np.arange(6) % 4)[rows])
-    assert once == pytest.approx(estimator(outcome[rows], treatment[rows], np.ones(6)))
 
 
 def test_linear_calibration_follows_its_formula():
@@ -206,68 +161,6 @@ def test_treated_places_beyond_the_calibration_are_flagged(card):
     with pytest.warns(EOCausalWarning, match="lie outside"):
         found = corrected_effect("tweedie", PREDICTION + 5 * TREATMENT, TREATMENT, card)
     assert "out_of_support" in found.flags
-
-
-def test_a_joint_bootstrap_is_near_the_delta_method():
-    delta = corrected_effect("lcc", PREDICTION, TREATMENT, LINE)
-    found = joint_effect("lcc", WORLD.trial, WORLD.calibration, seed=0)
-    assert found.effect.estimate == pytest.approx(delta.effect.estimate)
-    assert found.std_error_map_fixed == pytest.approx(delta.std_error_map_fixed)
-    assert found.effect.std_error == pytest.approx(delta.effect.std_error, rel=0.12)
-    assert found.effect.interval[0] == pytest.approx(delta.effect.interval[0], abs=0.03)
-    again = joint_effect("lcc", WORLD.trial, WORLD.calibration, seed=0)
-    assert again == found
-
-
-def test_a_joint_bootstrap_corrects_by_model():
-    fold = np.arange(2000) % 2
-    trial = WORLD.trial.assign(fold=fold, prediction=PREDICTION + 9 * fold)
-    pairs = WORLD.calibration.assign(fold=np.arange(1000) % 2)
-    pairs["prediction"] += 9 * pairs["fold"]
-    found = joint_effect("lcc", trial, pairs, n_draws=30, seed=0).effect
-    level = joint_effect(
-        "lcc", WORLD.trial.assign(fold=fold), WORLD.calibration.assign(fold=pairs["fold"]), n_draws=30,
-        seed=0,
-    ).effect  # fmt: skip
-    assert found.estimate == pytest.approx(level.estimate)
-    assert found.std_error == pytest.approx(level.std_error)
-    assert found.estimate != pytest.approx(
-        joint_effect("lcc", WORLD.trial, WORLD.calibration, seed=0).effect.estimate, rel=1e-6
-    )
-    with pytest.raises(DataError, match="No calibration pairs for the folds \\[1\\]"):
-        joint_effect("lcc", trial, pairs[pairs["fold"] == 0], seed=0)
-    with pytest.raises(DataError, match="Say in both which model"):
-        joint_effect("lcc", WORLD.trial, pairs, seed=0)
-    with pytest.raises(DataError, match="Say in both which model"):
-        joint_effect("lcc", trial, WORLD.calibration, seed=0)
-
-
-def test_units_in_both_tables_are_drawn_together():
-    """All pairs are trial units: truth and prediction of a unit then come with its treatment."""
-    trial = WORLD.trial.assign(unit_id=np.arange(2000))
-    together = joint_effect("lcc", trial, trial, seed=0).effect
-    apart = joint_effect("lcc", WORLD.trial, WORLD.trial, seed=0).effect
-    exact = trial.groupby("treatment")["outcome"].mean().diff()[1]
-    assert together.estimate == apart.estimate
-    assert together.estimate == pytest.approx(exact, abs=0.15)
-    assert together.std_error != apart.std_error
-
-
-def test_clusters_are_drawn_whole():
-    world = predictions.clustered_errors(0, n_calibration_clusters=40, n_clusters=40)
-    pairs = world.calibration.assign(cluster=world.calibration["cluster"] + 1000)
-    clustered = joint_effect("lcc", world.trial, pairs, seed=0)
-    columns = ["outcome", "prediction"]
-    plain = joint_effect("lcc", world.trial.drop(columns="cluster"), pairs[columns], seed=0)
-    assert clustered.effect.std_error > 1.4 * plain.effect.std_error
-    assert clustered.std_error_map_fixed > 1.4 * plain.std_error_map_fixed
-
-
-def test_the_papers_bootstrap_says_that_it_covers_too_rarely():
-    with pytest.warns(EOCausalWarning, match="31 %"):
-        found = joint_effect("lcc", WORLD.trial, WORLD.calibration, calibration_fixed=True, seed=0)
-    assert found.effect.std_error == pytest.approx(found.std_error_map_fixed, rel=0.12)
-    assert found.effect.method == "lcc, trial bootstrap"
 
 
 @pytest.mark.parametrize(

@@ -5,15 +5,9 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
-import statsmodels.api as sm
 
 from eo_causal.debias.card import CardSettings, fit_card
-from eo_causal.debias.regime import (
-    between_group_slope,
-    diagnose,
-    differential_error,
-    natural_spline,
-)
+from eo_causal.debias.regime import diagnose
 from eo_causal.errors import DataError, EOCausalWarning
 from eo_causal.simulate import predictions
 
@@ -186,84 +180,6 @@ def test_a_card_of_several_models_reads_the_model_of_each_pilot_row():
     assert np.isfinite(value(unnamed, "rectifier", "lcc"))
 
 
-@pytest.mark.parametrize("clustered", [False, True])
-def test_the_audit_is_the_regression_of_statsmodels(clustered):
-    pilot = predictions.differential(0, 0.2).trial.assign(cluster=np.arange(300) // 3)
-    if not clustered:
-        pilot = pilot.drop(columns="cluster")
-    found = differential_error(pilot, 0.6).iloc[0]
-    design = np.column_stack([pilot["treatment"], natural_spline(pilot["outcome"].to_numpy())])
-    options = {"cov_type": "HC2"}
-    if clustered:
-        options = {"cov_type": "cluster", "cov_kwds": {"groups": pilot["cluster"].to_numpy()}}
-    fit = sm.OLS(pilot["prediction"].to_numpy(), design).fit(**options)
-    assert found["delta"] == pytest.approx(fit.params[0])
-    assert found["std_error"] == pytest.approx(fit.bse[0])
-    assert found["p_value"] == pytest.approx(fit.pvalues[0])
-    assert found["bias"] == pytest.approx(fit.params[0] / 0.6)
-
-
-def test_the_audit_takes_the_pilots_own_slope_where_none_is_given():
-    found = differential_error(predictions.differential(0, 0.2, 20_000).trial).iloc[0]
-    assert found["slope"] == pytest.approx(0.6, abs=0.01)
-    assert found["bias"] == pytest.approx(1 / 3, abs=0.03)
-
-
-def test_the_spline_is_straight_beyond_its_outer_knots():
-    values = np.linspace(0, 100, 1001)
-    basis = natural_spline(values)
-    assert basis.shape == (1001, 4)
-    assert np.linalg.matrix_rank(basis) == 4
-    bend = np.abs(np.diff(basis, 2, axis=0)).max(axis=1)
-    assert bend[:48].max() < 1e-9
-    assert bend[-48:].max() < 1e-9
-    assert bend[100:900].min() > 0
-
-
-def test_the_spline_spans_that_of_patsy():
-    import patsy
-
-    values = np.random.default_rng(0).normal(size=500)
-    scaled = (values - values.mean()) / values.std()
-    low, *inner, high = np.quantile(scaled, [0.05, 0.35, 0.65, 0.95])
-    other = patsy.dmatrix(
-        "cr(x, knots=inner, lower_bound=low, upper_bound=high) - 1",
-        {"x": np.clip(scaled, low, high), "inner": inner, "low": low, "high": high},
-    )
-    within = (scaled >= low) & (scaled <= high)
-    mine, theirs = natural_spline(values)[within], np.asarray(other)[within]
-    assert np.abs(theirs - mine @ np.linalg.lstsq(mine, theirs)[0]).max() < 1e-8
-
-
-def test_the_spline_has_fewer_knots_where_quantiles_coincide():
-    values = np.repeat([0.0, 1.0], 50)
-    assert natural_spline(values).shape == (100, 2)
-
-
-def test_the_slope_between_groups_is_that_of_variance_components():
-    """Two unequal groups by hand: means 1, 4 of truth and 2, 4 of prediction, sizes 2 and 3."""
-    groups = pd.DataFrame(
-        {
-            "outcome": [0.5, 1.5, 3.5, 4.0, 4.5],
-            "prediction": [1.9, 2.1, 3.9, 4.0, 4.1],
-            "group": ["a", "a", "b", "b", "b"],
-        }
-    )
-    covariance_between, covariance_within = 2 * 3 / 5 * 3 * 2, (0.05 * 2 + 0.05 * 2) / 3
-    variance_between, variance_within = 2 * 3 / 5 * 9, (0.25 * 2 + 0.25 * 2) / 3
-    expected = (covariance_between - covariance_within) / (variance_between - variance_within)
-    assert between_group_slope(groups, seed=0)[0] == pytest.approx(expected)
-
-
-def test_noise_within_groups_does_not_pull_the_slope_down():
-    table = predictions.placebo_groups(1, 2000, 0.1, 0.5, True).calibration
-    kappa, lower, upper = between_group_slope(table, seed=0)
-    raw = np.cov(table.groupby("group").mean().T)
-    assert raw[0, 1] / raw[0, 0] < 0.8
-    assert lower < kappa < upper
-    assert kappa == pytest.approx(1, abs=0.06)
-
-
 def test_an_uneven_error_is_flagged_and_reported_by_decile():
     world = predictions.heteroskedastic(0)
     with pytest.warns(EOCausalWarning, match="error's sd changes"):
@@ -312,11 +228,3 @@ def test_a_trial_of_one_arm_is_refused(card):
     trial = predictions.gaussian(0, n=500).trial.assign(treatment=0)
     with pytest.raises(DataError, match="trial table is \\[0"):
         diagnose(card, trial, seed=0)
-
-
-def test_one_group_is_refused(card):
-    groups = predictions.placebo_groups(0).calibration
-    with pytest.raises(DataError, match="1 groups of"):
-        between_group_slope(groups.assign(group=1), seed=0)
-    with pytest.raises(DataError, match="missing"):
-        between_group_slope(groups.assign(group=None), seed=0)
