@@ -1,5 +1,6 @@
 """One map, many trials: each gets its own verdict and its effects side by side, from the same card."""
 
+import warnings
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,10 +11,11 @@ from pydantic import Field
 
 from eo_causal.core.progress import count
 from eo_causal.core.settings import Settings
+from eo_causal.debias.base import FEW_CLUSTERS, SMALLEST_CLUSTERS
 from eo_causal.debias.card import CalibrationCard
 from eo_causal.debias.effect import compare_effects
 from eo_causal.debias.regime import diagnose
-from eo_causal.errors import DataError
+from eo_causal.errors import DataError, EOCausalWarning
 
 Floats = NDArray[np.float64]
 Assignment = Literal["observed", "randomised"]
@@ -143,9 +145,23 @@ def trial_effects(
         inside = (cells["dissimilarity"].to_numpy() <= threshold) & calibrated
     count(places=len(table), places_labelled=int(known.sum()), places_outside=int((~inside).sum()))
     return TrialEffects(
-        name, effects, diagnosis.verdict, diagnosis.evidence, diagnosis.table, diagnosis.flags,
+        name, effects, diagnosis.verdict, diagnosis.evidence, diagnosis.table,
+        (*diagnosis.flags, *_few_clusters(name, codes)),
         len(table), int(treated.sum()), int(known.sum()), float(inside.mean()),
     )  # fmt: skip
+
+
+def _few_clusters(name: str, codes: NDArray[np.str_] | None) -> tuple[str, ...]:
+    """Warn, and flag, a trial whose clusters are too few for its standard errors."""
+    n = np.inf if codes is None else len(np.unique(codes))
+    if n >= SMALLEST_CLUSTERS:
+        return ()
+    text = (
+        f"trial {name}: {n} clusters (limit {SMALLEST_CLUSTERS}): its standard errors are likely too"
+        " small. Read its intervals as too narrow, and do not decide by a p-value near the bar."
+    )
+    warnings.warn(EOCausalWarning(text, FEW_CLUSTERS), stacklevel=3)
+    return (FEW_CLUSTERS,)
 
 
 def summary_of_trials(

@@ -1,5 +1,7 @@
 """Trials on one map: each its own verdict, all from one card; and how they follow the truth together."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -96,6 +98,17 @@ def test_it_is_what_diagnosis_and_effects_say_of_the_same_numbers(trial, card):
     found = effects_of(trial, card)
     pd.testing.assert_frame_equal(found.effects, wanted)
     pd.testing.assert_frame_equal(found.diagnosis, diagnosis.table)
+
+
+@pytest.mark.parametrize(("n_clusters", "few"), [(29, True), (30, False)])
+def test_few_clusters_are_flagged_and_warned_of(trial, card, n_clusters, few):
+    cells, places = trial
+    wide = places.assign(village=[f"v{number % n_clusters}" for number in range(N)])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = effects_of((cells, wide), card, pilot=None, cluster="village")
+    assert ("few_clusters" in found.flags) == few
+    assert any(f"grants: {n_clusters} clusters" in str(one.message) for one in caught) == few
 
 
 def test_clusters_widen_errors(trial, card):
