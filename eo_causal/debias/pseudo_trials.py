@@ -17,7 +17,8 @@ from pydantic import Field
 from eo_causal.core.progress import count, track
 from eo_causal.core.random import generator
 from eo_causal.core.settings import Settings
-from eo_causal.debias.card import CalibrationCard, CardSettings, fit_card
+from eo_causal.debias.card import CalibrationCard, CardSettings
+from eo_causal.debias.card_fit import fit_card
 from eo_causal.debias.effect import compare_effects
 from eo_causal.debias.regime import diagnose
 from eo_causal.errors import ConfigError, EOCausalWarning
@@ -87,7 +88,7 @@ def pseudo_trials(
     ConfigError
         A pilot larger than the places that are left.
     DataError, DegenerateError
-        As :func:`eo_causal.debias.card.fit_card`.
+        As :func:`eo_causal.debias.card_fit.fit_card`.
     """
     random = generator(seed, "pseudo_trials")
     order = random.permutation(len(table))

@@ -219,13 +219,13 @@ def headline(study: MapTrialsStudy, units: str) -> list[str]:
 
 def _numbers(study: MapTrialsStudy) -> list[KeyNumber]:
     quality = next(iter(_quality(study).values()))
+    n_trials = len(study.trials or (study.pseudo.trials if study.pseudo else ()))
     return [
         KeyNumber("r²", f"{quality['r2']:.2f}", "of predictions on held-out places"),
         KeyNumber("slope on the truth", f"{quality['slope']:.2f}", "1 = no shrinkage"),
         KeyNumber("offered correction", {"lcc": "linear", "tweedie": "Tweedie"}[study.card.method],
                   "by held-out deciles"),
-        KeyNumber("trials", str(len(study.trials) or len(study.pseudo.trials)  # type: ignore[union-attr]
-                                ), ""),
+        KeyNumber("trials", str(n_trials), ""),
     ]  # fmt: skip
 
 

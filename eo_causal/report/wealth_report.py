@@ -14,7 +14,8 @@ from eo_causal.core.display import show_number
 from eo_causal.core.progress import count
 from eo_causal.core.settings import Settings
 from eo_causal.debias.base import FOLDS_OPTIMISTIC, calibration_facts
-from eo_causal.debias.card import CalibrationCard, CardSettings, fit_card
+from eo_causal.debias.card import CalibrationCard, CardSettings
+from eo_causal.debias.card_fit import fit_card
 from eo_causal.debias.trials import TrialEffects, summary_of_trials
 from eo_causal.estimate.outcome import OutcomeFit
 from eo_causal.report.html import (
@@ -134,7 +135,7 @@ def quality_table(fit: OutcomeFit, random: OutcomeFit) -> pd.DataFrame:
 def fit_survey_card(
     fit: OutcomeFit, settings: CardSettings, units: str, *, seed: int
 ) -> CalibrationCard:
-    """The card of the survey's models; see :func:`eo_causal.debias.card.fit_card`."""
+    """The card of the survey's models; see :func:`eo_causal.debias.card_fit.fit_card`."""
     pairs = fit.calibration
     return fit_card(
         pairs["outcome"], pairs["outcome_pred"], pairs["fold"], unit_ids=pairs["unit_id"],

@@ -16,7 +16,8 @@ from eo_causal.core.progress import count, track
 from eo_causal.core.random import generator
 from eo_causal.core.settings import Settings
 from eo_causal.core.tasks import compute_tasks
-from eo_causal.debias.card import CalibrationCard, CardSettings, fit_card
+from eo_causal.debias.card import CalibrationCard, CardSettings
+from eo_causal.debias.card_fit import fit_card
 from eo_causal.debias.effect import Method, corrected_effect
 from eo_causal.debias.ppi import ppi_mean
 from eo_causal.errors import EOCausalWarning
@@ -114,7 +115,7 @@ def network_trials(
     Raises
     ------
     DataError, DegenerateError
-        As :func:`eo_causal.debias.card.fit_card`, of any trial.
+        As :func:`eo_causal.debias.card_fit.fit_card`, of any trial.
 
     Notes
     -----

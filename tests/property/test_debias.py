@@ -8,7 +8,8 @@ import pytest
 
 from eo_causal.core.variance import interval, mean_std_error
 from eo_causal.debias.base import check_support, outside_share
-from eo_causal.debias.card import CardSettings, fit_card
+from eo_causal.debias.card import CardSettings
+from eo_causal.debias.card_fit import fit_card
 from eo_causal.debias.choose import choose_corrector
 from eo_causal.debias.linear import LinearCalibration
 from eo_causal.debias.ppi import ppi_effect

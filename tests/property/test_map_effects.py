@@ -9,7 +9,8 @@ import warnings
 import numpy as np
 import pytest
 
-from eo_causal.debias.card import CardSettings, fit_card
+from eo_causal.debias.card import CardSettings
+from eo_causal.debias.card_fit import fit_card
 from eo_causal.debias.effect import corrected_effect
 from eo_causal.debias.joint import joint_effect
 from eo_causal.debias.linear import LinearCalibration

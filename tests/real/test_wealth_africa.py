@@ -6,7 +6,8 @@ import pytest
 from scipy.spatial import cKDTree
 
 from eo_causal.debias.base import BOUNDS_PILEUP, TIES, calibration_facts
-from eo_causal.debias.card import CardSettings, fit_card
+from eo_causal.debias.card import CardSettings
+from eo_causal.debias.card_fit import fit_card
 from eo_causal.debias.pseudo_trials import METHODS, PseudoTrialSettings, pseudo_trials
 from eo_causal.debias.trials import TrialEffects, summary_of_trials
 

@@ -8,8 +8,9 @@ import pytest
 from pydantic import ValidationError
 
 from eo_causal.core.storage import read_value, write_value
-from eo_causal.debias.card import CalibrationCard, CardSettings, fit_card
+from eo_causal.debias.card import CalibrationCard, CardSettings
 from eo_causal.debias.card_files import read_card, write_card
+from eo_causal.debias.card_fit import fit_card
 from eo_causal.debias.linear import LinearCalibration
 from eo_causal.debias.tweedie import TweedieCorrection
 from eo_causal.errors import DataError, EOCausalWarning, IntegrityError, LeakageError

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from eo_causal.debias.card import CardSettings, fit_card
+from eo_causal.debias.card import CardSettings
+from eo_causal.debias.card_fit import fit_card
 from eo_causal.debias.regime import diagnose
 from eo_causal.errors import DataError, EOCausalWarning
 from eo_causal.simulate import predictions

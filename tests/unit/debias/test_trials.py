@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 
 from eo_causal.core.progress import counting
-from eo_causal.debias.card import CardSettings, fit_card
+from eo_causal.debias.card import CardSettings
 from eo_causal.debias.card_files import read_card, write_card
+from eo_causal.debias.card_fit import fit_card
 from eo_causal.debias.effect import compare_effects
 from eo_causal.debias.regime import diagnose
 from eo_causal.debias.trials import TrialEffects, summary_of_trials, trial_effects

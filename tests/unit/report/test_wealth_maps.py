@@ -6,7 +6,8 @@ import pytest
 import rasterio
 import xarray as xr
 
-from eo_causal.debias.card import CardSettings, fit_card
+from eo_causal.debias.card import CardSettings
+from eo_causal.debias.card_fit import fit_card
 from eo_causal.errors import CoverageError, DataError, IntegrityError
 from eo_causal.report import wealth_maps
 from eo_causal.report.wealth_maps import BANDS, CorrectedMap, wealth_at, write_wealth_map
