@@ -6,6 +6,7 @@ Estimators take weights and offer influence values, so that corrections can be r
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from eo_causal.debias.base import FEW_CLUSTERS, SMALLEST_CLUSTERS
@@ -110,7 +111,7 @@ def checked_trial(
     ------
     DataError
         Lengths that differ, missing predictions, negative or infinite weights, a treatment other than
-        0 and 1, an arm without weight.
+        0 and 1, an arm without weight; as :func:`check_clusters`.
     """
     seen, treated = np.asarray(prediction, dtype=float), np.asarray(treatment, dtype=float)
     n = len(treated)
@@ -140,8 +141,36 @@ def checked_trial(
         )
     if labels is None:
         return Trial(seen, treated, weights, folds, None, None)
+    check_clusters(treated, labels, "trial")
     names, codes = np.unique(labels, return_inverse=True)
     return Trial(seen, treated, weights, folds, codes, len(names))
+
+
+def check_clusters(treatment: Floats, cluster: ArrayLike, what: str) -> None:
+    """Refuse clusters whose errors cannot be seen: missing labels, or an arm within one cluster.
+
+    The residuals of an arm sum to zero, so that a cluster that holds all of it would seem to have no error.
+
+    Raises
+    ------
+    DataError
+        As it says.
+    """
+    labels = np.asarray(cluster)
+    missing = int(pd.isna(labels).sum())
+    if missing:
+        raise DataError(
+            f"{missing} of {len(labels)} units of the {what} have no cluster. Name one for each.",
+            n=missing,
+        )
+    for arm, name in ((1, "treated"), (0, "untreated")):
+        n = len(np.unique(labels[treatment == arm]))
+        if n == 1:
+            raise DataError(
+                f"All {name} units of the {what} are in one cluster, so an error between clusters cannot be"
+                " told. Name finer clusters, or leave clusters out and say so.",
+                arm=name,
+            )
 
 
 def few_clusters(trial: Trial) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ import pandas as pd
 
 from eo_causal.core.effect import Effect
 from eo_causal.core.variance import interval
+from eo_causal.debias.contrast import check_clusters
 from eo_causal.errors import DataError, EOCausalWarning
 
 Verdict = Literal["none", "lcc", "tweedie", "bounds", "collect-labels"]
@@ -59,7 +60,7 @@ def check_table(table: pd.DataFrame, columns: tuple[str, ...], name: str) -> Non
     Raises
     ------
     DataError
-        As it says.
+        As it says; as :func:`eo_causal.debias.contrast.check_clusters`.
     """
     absent = [column for column in columns if column not in table]
     if absent:
@@ -84,6 +85,8 @@ def check_table(table: pd.DataFrame, columns: tuple[str, ...], name: str) -> Non
                 " units 1, the others 0.",
                 treatment=found[:5],
             )
+        if "cluster" in table:
+            check_clusters(table["treatment"].to_numpy(dtype=float), table["cluster"], name)
 
 
 def warn(text: str, flag: str) -> None:

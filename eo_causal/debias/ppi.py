@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from eo_causal.core.effect import Effect
 from eo_causal.core.variance import interval, p_value
+from eo_causal.debias.contrast import check_clusters
 from eo_causal.debias.pairs import Floats
 from eo_causal.errors import DataError
 
@@ -88,7 +89,8 @@ def ppi_effect(
     Raises
     ------
     DataError
-        As :func:`ppi_mean`, in either arm; a treatment that is not 0 or 1, or a single arm.
+        As :func:`ppi_mean`, in either arm; a treatment that is not 0 or 1, a single arm, or one that
+        lies in a single cluster.
     """
     y, x, codes = _checked(outcome, prediction, cluster)
     treated = np.asarray(treatment, dtype=float)
@@ -99,6 +101,8 @@ def ppi_effect(
             f"All {len(y)} units have treatment {treated[0]:g}; an effect needs both arms. Add the other"
             " arm, or ask for ppi_mean."
         )
+    if cluster is not None:
+        check_clusters(treated, cluster, "trial")
     one = _arm(y, x, treated == 1, tuned, "the treated arm")
     none = _arm(y, x, treated == 0, tuned, "the control arm")
     estimate = one.estimate - none.estimate

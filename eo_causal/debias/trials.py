@@ -2,7 +2,7 @@
 
 import warnings
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -122,7 +122,7 @@ def trial_effects(
         raise DataError(f"trial {name}: its places are not those that were read from the map.")
     predictions = cells[[f"fold_{k}" for k in card.folds["fold"]]].to_numpy(dtype=float)
     treated = trial[treatment].to_numpy(dtype=float)
-    codes = None if cluster is None else trial[cluster].astype(str).to_numpy()
+    codes = None if cluster is None else trial[cluster].to_numpy()
     measured = None if pilot is None else trial[pilot].to_numpy(dtype=float)
     table = pd.DataFrame({"prediction": predictions.mean(axis=1), "treatment": treated})
     if codes is not None:
@@ -151,7 +151,7 @@ def trial_effects(
     )  # fmt: skip
 
 
-def _few_clusters(name: str, codes: NDArray[np.str_] | None) -> tuple[str, ...]:
+def _few_clusters(name: str, codes: NDArray[Any] | None) -> tuple[str, ...]:
     """Warn, and flag, a trial whose clusters are too few for its standard errors."""
     n = np.inf if codes is None else len(np.unique(codes))
     if n >= SMALLEST_CLUSTERS:

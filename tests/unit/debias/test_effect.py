@@ -215,7 +215,13 @@ def test_a_mis_scaled_map_is_recalibrated_where_naive_is_right():
         ({"method": "tweedie"}, "needs the map's calibration card"),
         ({"how": "two_part"}, "needs the replicates of a calibration card"),
         ({"prediction": np.zeros((2000, 2))}, "needs the map's calibration card"),
-        ({"cluster": np.zeros(2000)}, "between clusters needs at least two"),
+        ({"cluster": np.zeros(2000)}, "All treated units of the trial are in one cluster"),
+        ({"cluster": TREATMENT}, "All treated units of the trial are in one cluster"),
+        ({"cluster": np.where(TREATMENT == 1, np.arange(2000), -1)}, "All untreated units"),
+        (
+            {"cluster": np.where(np.arange(2000) < 3, np.nan, 1)},
+            "3 of 2000 units of the trial have no",
+        ),
     ],
 )
 def test_trials_that_cannot_be_used_are_refused(change, message):
